@@ -10,10 +10,10 @@ import enum
 import hashlib
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 
 class RstarError(Exception):
@@ -225,6 +225,178 @@ class Executor(Protocol):
         ...
 
 
+# A tree's columns: N nodes, the root first, every parent before its children, siblings next to each other in order.
+TREE_COLUMNS: Mapping[str, type[np.generic]] = {
+    "parent": np.int32,  # [N], -1 at the root
+    "first_child": np.int32,  # [N], -1 without children
+    "child_count": np.int32,  # [N]
+    "depth": np.uint16,  # [N], 0 at the root
+    "visits": np.uint32,  # [N], a PPM-valued step's own visit included
+    "value_sum": np.float64,  # [N], q: the sum of the visits' values
+    "value": np.float64,  # [N], the first value the node received, 0 before
+    "score": np.float32,  # [N], PPM score, NaN without
+    "terminal": np.uint8,  # [N], Terminal
+}
+# Texts are UTF-8: `<name>_bytes` uint8 [M] and `<name>_offsets` int64 [N + 1].
+TREE_TEXTS: tuple[str, ...] = ("text", "observation", "answer")
+
+
+class Tree:
+    """A finished search tree: an immutable view of its columns.
+
+    `len(tree)` is the number of nodes; iterating gives `Node`s in column order, the root first; `tree["0.3.1"]` finds a
+    node by tag.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Wraps columns as TREE_COLUMNS and TREE_TEXTS describe them; see `from_texts` for making the texts.
+
+        Raises:
+          InvalidInput: a column is missing or has another dtype or length.
+        """
+        self._columns = dict(columns)
+        if "parent" not in self._columns or not len(self._columns["parent"]):
+            raise InvalidInput("a tree needs a column 'parent' with at least the root: the columns are incomplete")
+        count = len(self._columns["parent"])
+        expected = [(name, dtype, count) for name, dtype in TREE_COLUMNS.items()]
+        expected += [(f"{name}_offsets", np.int64, count + 1) for name in TREE_TEXTS]
+        expected += [(f"{name}_bytes", np.uint8, None) for name in TREE_TEXTS]
+        for name, dtype, length in expected:
+            column = self._columns.get(name)
+            if column is None or column.dtype != dtype or column.ndim != 1 or length not in (None, len(column)):
+                found = "nothing" if column is None else f"{column.dtype}{list(column.shape)}"
+                raise InvalidInput(f"tree column {name!r} is {found}: expected {np.dtype(dtype)}[{length or 'any'}]")
+            column.flags.writeable = False
+
+    @classmethod
+    def from_texts(cls, columns: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str]]) -> Tree:
+        """Builds a tree from its numeric columns and, for each name in TREE_TEXTS, one string per node."""
+        packed = dict(columns)
+        for name in TREE_TEXTS:
+            encoded = [text.encode("utf-8", "surrogatepass") for text in texts[name]]
+            packed[f"{name}_offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+            packed[f"{name}_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
+        return cls(packed)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns by name, read-only, not copied."""
+        return dict(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns["parent"])
+
+    def __iter__(self) -> Iterator[Node]:
+        return (Node(self, index) for index in range(len(self)))
+
+    @property
+    def root(self) -> Node:
+        return Node(self, 0)
+
+    def __getitem__(self, tag: str) -> Node:
+        node = self.root
+        try:
+            first, *path = (int(part) for part in tag.split("."))
+            if first != 0:
+                raise ValueError
+            for child in path:
+                if child < 1:
+                    raise ValueError
+                node = node.children[child - 1]
+        except (ValueError, IndexError):
+            raise KeyError(tag) from None
+        return node
+
+    def _text(self, name: str, index: int) -> str:
+        begin, end = self._columns[f"{name}_offsets"][index : index + 2]
+        return self._columns[f"{name}_bytes"][begin:end].tobytes().decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a finished tree."""
+
+    tree: Tree
+    index: int
+
+    def _number(self, name: str) -> float:
+        return self.tree._columns[name][self.index].item()
+
+    @cached_property
+    def tag(self) -> str:
+        """"0" at the root; "0.3.1" is the first child of the root's third child."""
+        parent = self.parent
+        if parent is None:
+            return "0"
+        return f"{parent.tag}.{self.index - self.tree._columns['first_child'][parent.index] + 1}"
+
+    @property
+    def text(self) -> str:
+        """The step; after a closed code block with its output."""
+        return self.tree._text("text", self.index)
+
+    @property
+    def observation(self) -> str:
+        """What the code printed."""
+        return self.tree._text("observation", self.index)
+
+    @property
+    def answer(self) -> str | None:
+        return self.tree._text("answer", self.index) or None
+
+    @property
+    def visits(self) -> int:
+        return int(self._number("visits"))
+
+    @property
+    def q(self) -> float:
+        """Mean value, 0 before the first visit."""
+        return self._number("value_sum") / self.visits if self.visits else 0.0
+
+    @property
+    def value(self) -> float:
+        """The first value the node received, 0 before."""
+        return self._number("value")
+
+    @property
+    def score(self) -> float | None:
+        """The PPM's score of the step; None where no PPM valued it."""
+        score = self._number("score")
+        return None if score != score else score
+
+    @property
+    def depth(self) -> int:
+        return int(self._number("depth"))
+
+    @property
+    def terminal(self) -> Terminal:
+        return Terminal(int(self._number("terminal")))
+
+    @property
+    def parent(self) -> Node | None:
+        parent = int(self._number("parent"))
+        return None if parent < 0 else Node(self.tree, parent)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        first = int(self._number("first_child"))
+        return tuple(Node(self.tree, first + i) for i in range(int(self._number("child_count"))))
+
+    @property
+    def path(self) -> tuple[Node, ...]:
+        """The nodes from the root's child down to this node; empty at the root."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None and node.index:
+            nodes.append(node)
+            node = node.parent
+        return tuple(reversed(nodes))
+
+    @property
+    def solution(self) -> str:
+        """The partial solution that ends in this node."""
+        return "".join(node.text for node in self.path)
+
+
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """A complete solution found by the search.
@@ -309,7 +481,40 @@ class SearchResult:
     score: float | None = None
     trajectories: tuple[Trajectory, ...] = ()
     votes: Mapping[str, float] = field(default_factory=dict)
-    tree: "Tree | None" = None
+    tree: Tree | None = None
     stats: SearchStats = SearchStats()
     failure: Failure | None = None
 
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A node just added to a tree, as progress callbacks see it; `score` is NaN where no PPM valued it."""
+
+    tag: str
+    text: str
+    observation: str
+    answer: str | None
+    score: float
+    terminal: Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """Progress: the node `parent_tag` got these children."""
+
+    problem: Problem
+    parent_tag: str
+    children: tuple[NewStep, ...]
+    policy_tokens: int
+    steps_run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Progress: a problem has its result, or its failure. `restored` marks one read back from an earlier run."""
+
+    result: SearchResult
+    restored: bool = False
+
+
+ProgressEvent = Expansion | Finished
