@@ -1,3 +1,126 @@
+// Bindings only: arguments checked, the GIL released around every call into the forest, exceptions mapped.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) { m.doc() = "The search tree."; }
+#include <optional>
+
+#include "columns.h"
+#include "forest.h"
+
+namespace py = pybind11;
+using namespace rstar;
+
+namespace {
+
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;  // another dtype is an error, not a silent copy
+
+template <typename T>
+std::span<const T> span_of(const Array<T>& array, const char* name) {
+  if (array.ndim() != 1) throw UsageError(std::string(name) + " has " + std::to_string(array.ndim()) + " dimensions: give one");
+  return {array.data(), static_cast<size_t>(array.size())};
+}
+
+Forest* make_forest(double c, double first_play_urgency, double virtual_loss, uint32_t in_flight, bool own_visits, bool reference,
+                    uint32_t max_expansions, std::optional<Array<double>> log_table) {
+  Rules rules{{c, first_play_urgency, virtual_loss}, own_visits, reference, max_expansions};
+  if (!log_table) return new Forest(rules, LogTable(), in_flight);
+  const auto logs = span_of(*log_table, "log_table");
+  return new Forest(rules, LogTable(std::vector<double>(logs.begin(), logs.end())), in_flight);
+}
+
+py::tuple select_leaves(Forest& forest, size_t limit, unsigned threads) {
+  std::vector<Leaf> leaves;
+  std::vector<uint32_t> finished;
+  {
+    py::gil_scoped_release release;
+    leaves = forest.select(limit, threads, finished);
+  }
+  std::vector<Ticket> tickets;
+  std::vector<uint32_t> trees, nodes, depths;
+  for (const Leaf& leaf : leaves) {
+    tickets.push_back(leaf.ticket);
+    trees.push_back(leaf.tree);
+    nodes.push_back(leaf.node);
+    depths.push_back(leaf.depth);
+  }
+  return py::make_tuple(to_numpy(std::move(tickets)), to_numpy(std::move(trees)), to_numpy(std::move(nodes)),
+                        to_numpy(std::move(depths)), to_numpy(std::move(finished)));
+}
+
+Terminal terminal_of(uint8_t code) {
+  if (code >= kTerminalCount) throw UsageError("terminal code " + std::to_string(code) + " is unknown: give 0 to 5");
+  return static_cast<Terminal>(code);
+}
+
+py::array_t<Index> expand_leaves(Forest& forest, const Array<Ticket>& tickets, const Array<uint32_t>& counts, const Array<double>& values,
+                          const Array<float>& scores, const Array<uint8_t>& terminals) {
+  const auto ticket_span = span_of(tickets, "tickets");
+  const auto count_span = span_of(counts, "counts");
+  const auto value_span = span_of(values, "values");
+  const auto score_span = span_of(scores, "scores");
+  const auto terminal_span = span_of(terminals, "terminals");
+  if (count_span.size() != ticket_span.size()) throw UsageError("counts must have one entry for each ticket");
+  if (score_span.size() != value_span.size() || terminal_span.size() != value_span.size())
+    throw UsageError("values, scores and terminals must have one entry for each child");
+  std::vector<NewChild> children(value_span.size());
+  for (size_t i = 0; i < children.size(); ++i) children[i] = {value_span[i], score_span[i], terminal_of(terminal_span[i])};
+  std::vector<Index> firsts;
+  {
+    py::gil_scoped_release release;
+    firsts = forest.expand(ticket_span, count_span, children);
+  }
+  return to_numpy(std::move(firsts));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "The search forest: many trees, selected, expanded and backed up in C++ without locks.";
+  py::register_exception<UsageError>(m, "UsageError", PyExc_ValueError);
+
+  py::class_<Forest>(m, "Forest", "Search trees under one set of rules; every method may be called from any thread.")
+      .def(py::init(&make_forest), py::kw_only(), py::arg("c") = 2.0, py::arg("first_play_urgency") = 0.0,
+           py::arg("virtual_loss") = 1.0, py::arg("in_flight") = 1, py::arg("own_visits") = false, py::arg("reference") = false,
+           py::arg("max_expansions") = 0, py::arg("log_table") = py::none(),
+           "own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where "
+           "selection must agree with another library's logarithm to the last bit.")
+      .def("add_tree", &Forest::add_tree, py::arg("rollouts"), "Adds a tree that runs this many rollouts; its number.")
+      .def("remove", &Forest::remove, py::arg("tree"), py::call_guard<py::gil_scoped_release>(),
+           "Frees a tree none of whose leaves is out; its number may be given to a later tree.")
+      .def("select", &select_leaves, py::arg("limit"), py::arg("threads") = 1,
+           "Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with "
+           "uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.")
+      .def("expand", &expand_leaves, py::arg("tickets").noconvert(), py::arg("counts").noconvert(), py::arg("values").noconvert(),
+           py::arg("scores").noconvert(), py::arg("terminals").noconvert(),
+           "Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores "
+           "float32 (NaN: none) and terminals uint8. Returns the first child of each leaf, [B] uint32; siblings are "
+           "consecutive. A wrong ticket raises UsageError and changes nothing.")
+      .def(
+          "close",
+          [](Forest& forest, Ticket ticket, uint8_t terminal, double value) {
+            const Terminal code = terminal_of(terminal);
+            py::gil_scoped_release release;
+            forest.close(ticket, code, value);
+          },
+          py::arg("ticket"), py::arg("terminal"), py::arg("value"), "Makes the leaf terminal, with the value of rollouts that end there.")
+      .def("cancel", &Forest::cancel, py::arg("ticket"), py::call_guard<py::gil_scoped_release>(),
+           "Gives the leaf back: its rollout never happened, and another may claim the leaf.")
+      .def(
+          "columns",
+          [](const Forest& forest, uint32_t tree) {
+            std::optional<Columns> columns;
+            {
+              py::gil_scoped_release release;
+              columns = forest.columns(tree);
+            }
+            return to_numpy(std::move(*columns));
+          },
+          py::arg("tree"), "The tree's columns by name, breadth-first, and `node`, the nodes' indices in the forest.")
+      .def("root", &Forest::root, py::arg("tree"), "The index of the tree's root.")
+      .def("in_flight", &Forest::in_flight, py::arg("tree"), "Virtual visits in the tree; 0 when no rollout is out.")
+      .def("rollouts_ended", &Forest::rollouts_ended, py::arg("tree"), "Rollouts that have come to their end.");
+
+  m.attr("NODE_BYTES") = py::make_tuple(sizeof(Stats), sizeof(Links), sizeof(Cold));
+}

@@ -1,0 +1,132 @@
+// Append-only chunked storage with stable 32-bit indices.
+//
+// Terms: an *index* names an element for ever; a *block* is a run of consecutive indices that never crosses a chunk, so
+// that a family of siblings is contiguous in memory. An IndexSpace hands blocks out and takes them back; any number of
+// Chunked<T> arrays share its indices (structure of arrays). Chunks never move and are never freed while the arena lives:
+// a reader that holds an index may read while others allocate.
+//
+//   index  = chunk * kChunkSize + offset
+//   table_ : [chunk 0*][chunk 1*][ ... ]     each chunk allocated once, by whoever first needs it
+//
+// All operations are lock-free and may be called from any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <stdexcept>
+
+namespace rstar {
+
+using Index = uint32_t;
+inline constexpr Index kNone = 0xFFFFFFFFu;
+
+inline constexpr uint32_t kChunkBits = 14;
+inline constexpr uint32_t kChunkSize = 1u << kChunkBits;
+inline constexpr uint32_t kChunkMask = kChunkSize - 1;
+inline constexpr uint32_t kMaxChunks = 1u << 17;  // 2^31 elements: the sign bit stays free for signed columns
+
+template <typename T>
+class Chunked {
+ public:
+  Chunked() : table_(std::make_unique<std::atomic<T*>[]>(kMaxChunks)) {}
+  Chunked(const Chunked&) = delete;
+  Chunked& operator=(const Chunked&) = delete;
+  ~Chunked() {
+    for (uint32_t i = 0; i < kMaxChunks; ++i) {
+      T* chunk = table_[i].load(std::memory_order_relaxed);
+      if (chunk == nullptr) break;  // chunks are created in order
+      delete[] chunk;
+    }
+  }
+
+  T& operator[](Index i) { return table_[i >> kChunkBits].load(std::memory_order_acquire)[i & kChunkMask]; }
+  const T& operator[](Index i) const {
+    return table_[i >> kChunkBits].load(std::memory_order_acquire)[i & kChunkMask];
+  }
+
+  // Elements that exist; any index below may be read.
+  uint32_t available() const { return chunks_.load(std::memory_order_acquire) << kChunkBits; }
+
+  // Makes every chunk up to that of `last` exist. Two threads may build the same chunk; the loser deletes its own.
+  void ensure(Index last) {
+    for (uint32_t have = chunks_.load(std::memory_order_acquire); have <= last >> kChunkBits;) {
+      T* fresh = new T[kChunkSize]();
+      T* absent = nullptr;
+      if (!table_[have].compare_exchange_strong(absent, fresh, std::memory_order_acq_rel)) delete[] fresh;
+      // On failure `have` becomes the count another thread has reached.
+      if (chunks_.compare_exchange_strong(have, have + 1, std::memory_order_acq_rel)) ++have;
+    }
+  }
+
+ private:
+  std::unique_ptr<std::atomic<T*>[]> table_;
+  std::atomic<uint32_t> chunks_{0};
+};
+
+// Hands out blocks of consecutive indices, and recycles them by size.
+class IndexSpace {
+ public:
+  IndexSpace() {
+    for (auto& head : free_) head.store(kNone, std::memory_order_relaxed);
+  }
+
+  // Sizes up to 64 are exact classes; above, the next power of two, so that recycling never fragments a class.
+  static uint32_t rounded(uint32_t size) { return size <= 64 ? size : std::bit_ceil(size); }
+
+  // The first index of a block of `size` elements, 1 <= size <= kChunkSize. `link(i)` is where a free block keeps the
+  // index of the next one. Throws std::length_error when 2^31 elements are in use.
+  template <typename Link>
+  Index allocate(uint32_t size, Link&& link) {
+    std::atomic<uint64_t>& head = free_[class_of(size)];
+    uint64_t top = head.load(std::memory_order_acquire);
+    while (index_of(top) != kNone) {
+      // The block may be taken by another thread between the two loads; then its link is stale, and the tag in the
+      // upper half, which changes with every push and pop, makes the exchange fail.
+      Index next = link(index_of(top)).load(std::memory_order_relaxed);
+      if (head.compare_exchange_weak(top, pack(next, tag_of(top) + 1), std::memory_order_acq_rel,
+                                     std::memory_order_acquire))
+        return index_of(top);
+    }
+    return bump(rounded(size));
+  }
+
+  template <typename Link>
+  void release(Index first, uint32_t size, Link&& link) {
+    std::atomic<uint64_t>& head = free_[class_of(size)];
+    uint64_t top = head.load(std::memory_order_relaxed);
+    do {
+      link(first).store(index_of(top), std::memory_order_relaxed);
+    } while (!head.compare_exchange_weak(top, pack(first, tag_of(top) + 1), std::memory_order_acq_rel,
+                                         std::memory_order_relaxed));
+  }
+
+  // Indices ever handed out; recycled blocks are not counted twice.
+  uint32_t high_water() const { return next_.load(std::memory_order_relaxed); }
+
+ private:
+  static uint32_t class_of(uint32_t size) {
+    return size <= 64 ? size : 64 + static_cast<uint32_t>(std::bit_width(size - 1)) - 6;
+  }
+  static uint64_t pack(Index i, uint32_t tag) { return static_cast<uint64_t>(tag) << 32 | i; }
+  static Index index_of(uint64_t head) { return static_cast<Index>(head); }
+  static uint32_t tag_of(uint64_t head) { return static_cast<uint32_t>(head >> 32); }
+
+  Index bump(uint32_t size) {
+    Index at = next_.load(std::memory_order_relaxed);
+    Index first;
+    do {
+      first = (at & kChunkMask) + size > kChunkSize ? (at | kChunkMask) + 1 : at;  // a block stays in one chunk
+      if (first >= kMaxChunks * kChunkSize - size) throw std::length_error("the forest is full: 2^31 nodes are in use");
+    } while (!next_.compare_exchange_weak(at, first + size, std::memory_order_relaxed));
+    return first;
+  }
+
+  std::atomic<Index> next_{0};
+  std::array<std::atomic<uint64_t>, 80> free_;  // by class: index of the first free block, tag above it
+};
+
+}  // namespace rstar

@@ -1,0 +1,139 @@
+"""How the text of a candidate becomes a node: the default's way, and the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rstar_fast import steps
+from rstar_fast.config import Behaviour, SearchConfig
+from rstar_fast.search import reference
+from rstar_fast.types import Candidate, Execution, Program, Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What a tree's node holds besides its statistics.
+
+    Attributes:
+      text: the step; after a closed code block with its output.
+      observation: what the code printed.
+      answer: the answer a terminal gives; "" where there is none.
+      parent: the parent's index in the forest; None at the root.
+      terminal: why it has no successors.
+      history: the code of the block that is open after this node (kept for the reference only).
+      errors: consecutive steps up to this one whose code failed (counted for the reference only).
+    """
+
+    text: str = ""
+    observation: str = ""
+    answer: str = ""
+    parent: int | None = None
+    terminal: Terminal = Terminal.NO
+    history: str = ""
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A candidate that has been read and awaits its run: `program` is None where there is nothing to run."""
+
+    step: steps.Step
+    program: Program | None
+
+
+class Dialect(Protocol):
+    """The three places where the two behaviours read a policy's text differently."""
+
+    # How often in a row a leaf is proposed for until one candidate is usable.
+    attempts: int
+
+    def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates worth reading, in order."""
+
+    def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
+        """Parses a candidate that continues `solution`, which ends in `parent`."""
+
+    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int) -> NodeRecord | None:
+        """The node at `depth` that comes of a draft and its run; None when the step failed and is no node."""
+
+
+class DefaultDialect:
+    """As DESIGN.md has it: a failed step is no node, and a leaf none of whose candidates runs is tried again."""
+
+    def __init__(self, config: SearchConfig) -> None:
+        self.attempts = config.max_consecutive_errors
+        self._max_depth = config.max_depth
+
+    def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Drops empty candidates and repeated ones."""
+        return list({c.step: c for c in reversed(candidates) if c.text.strip()}.values())[::-1]
+
+    def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
+        step = steps.parse(candidate.step, solution)
+        return Draft(step, Program(step.code, step.prefix) if step.code is not None else None)
+
+    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int) -> NodeRecord | None:
+        if execution is not None and execution.error is not None:
+            return None
+        output = execution.output if execution is not None else ""
+        terminal = Terminal.NO
+        if draft.step.answer is not None:
+            terminal = Terminal.ANSWER
+        elif depth >= self._max_depth:
+            terminal = Terminal.TOO_DEEP
+        return NodeRecord(steps.render(draft.step, output), output.strip(), draft.step.answer or "", parent_index, terminal)
+
+
+class ReferenceDialect:
+    """As microsoft/rStar; the numbers name the quirks of tests/golden/README.md."""
+
+    attempts = 1
+
+    def __init__(self, config: SearchConfig) -> None:
+        self._max_depth = config.max_depth
+        self._max_errors = config.max_consecutive_errors
+
+    def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Quirk 1: repeated texts go, and the first `<end_of_answer>` silences all others."""
+        distinct = list({c.text: c for c in reversed(candidates)}.values())[::-1]
+        first_in_order = sorted(distinct, key=lambda c: next(i for i, o in enumerate(candidates) if o is c))
+        answers = [c for c in first_in_order if c.stop == steps.END_OF_ANSWER]
+        return answers[:1] or first_in_order
+
+    def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
+        text = candidate.step
+        if "boxed" in text:  # quirk 3: terminal, and never run
+            return Draft(steps.Step(text, None, "", False, reference.final_answer(text) or None), None)
+        code = reference.program(parent.history + text)
+        step = steps.Step(text, code, "", steps.END_OF_CODE in text, None)
+        return Draft(step, Program(code))
+
+    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int) -> NodeRecord:
+        step, text = draft.step, draft.step.text
+        if step.answer is not None:
+            return NodeRecord(text, "", step.answer, parent_index, Terminal.ANSWER)
+        terminal, observation, answer, errors = Terminal.NO, "", "", 0
+        if execution is not None:
+            observation = reference.observation(execution)
+            shown = observation
+            if step.ends_code:
+                shown = f"{steps.OUTPUT}{observation}{steps.END_OF_OUTPUT}"
+                text = f"{step.text}\n{shown}"
+            if "error" in shown.lower():  # quirk 4
+                errors = parent.errors + 1
+                if errors >= self._max_errors:
+                    closed = step.text if step.ends_code else step.text + steps.END_OF_CODE
+                    text = f"{closed}\n{steps.OUTPUT}{shown}{steps.END_OF_OUTPUT}"
+                    terminal, answer = Terminal.TOO_MANY_ERRORS, reference.TOO_MANY_ERRORS
+        if terminal is Terminal.NO and depth > self._max_depth:  # quirk 6
+            terminal, answer = Terminal.TOO_DEEP, reference.TOO_DEEP
+        ended = steps.END_OF_CODE in text or steps.END_OF_OUTPUT in text
+        history = "" if ended else parent.history + (step.text if execution is not None else "")
+        return NodeRecord(text, observation, answer, parent_index, terminal, history, errors)
+
+
+def dialect_of(config: SearchConfig) -> Dialect:
+    """The dialect of the configured behaviour."""
+    return ReferenceDialect(config) if config.behaviour is Behaviour.REFERENCE else DefaultDialect(config)

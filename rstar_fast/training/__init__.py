@@ -1,0 +1,1 @@
+"""Training of policies and process preference models; it meets the search in files only."""
