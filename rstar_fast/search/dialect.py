@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rstar_fast import steps
@@ -59,6 +59,10 @@ class Dialect(Protocol):
         """The node at `depth` that comes of a draft and its run; None when the step failed and is no node."""
 
 
+    def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
+        """What a leaf holds once it is closed without a successor."""
+
+
 class DefaultDialect:
     """As DESIGN.md has it: a failed step is no node, and a leaf none of whose candidates runs is tried again."""
 
@@ -68,7 +72,7 @@ class DefaultDialect:
 
     def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Drops empty candidates and repeated ones."""
-        return list({c.step: c for c in reversed(candidates) if c.text.strip()}.values())[::-1]
+        return _first_of_each([c for c in candidates if c.text.strip()], lambda c: c.step)
 
     def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
         step = steps.parse(candidate.step, solution)
@@ -86,6 +90,10 @@ class DefaultDialect:
         return NodeRecord(steps.render(draft.step, output), output.strip(), draft.step.answer or "", parent_index, terminal)
 
 
+    def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
+        return replace(record, terminal=terminal)
+
+
 class ReferenceDialect:
     """As microsoft/rStar; the numbers name the quirks of tests/golden/README.md."""
 
@@ -97,10 +105,9 @@ class ReferenceDialect:
 
     def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Quirk 1: repeated texts go, and the first `<end_of_answer>` silences all others."""
-        distinct = list({c.text: c for c in reversed(candidates)}.values())[::-1]
-        first_in_order = sorted(distinct, key=lambda c: next(i for i, o in enumerate(candidates) if o is c))
-        answers = [c for c in first_in_order if c.stop == steps.END_OF_ANSWER]
-        return answers[:1] or first_in_order
+        distinct = _first_of_each(candidates, lambda c: c.text)
+        answers = [c for c in distinct if c.stop == steps.END_OF_ANSWER]
+        return answers[:1] or distinct
 
     def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
         text = candidate.step
@@ -132,6 +139,16 @@ class ReferenceDialect:
         ended = steps.END_OF_CODE in text or steps.END_OF_OUTPUT in text
         history = "" if ended else parent.history + (step.text if execution is not None else "")
         return NodeRecord(text, observation, answer, parent_index, terminal, history, errors)
+
+    def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
+        return replace(record, terminal=terminal, answer=reference.NO_CANDIDATES)
+
+
+def _first_of_each(candidates: Iterable[Candidate], key: Callable[[Candidate], str]) -> list[Candidate]:
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(key(candidate), candidate)
+    return list(first.values())
 
 
 def dialect_of(config: SearchConfig) -> Dialect:

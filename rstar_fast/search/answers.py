@@ -1,0 +1,88 @@
+"""From a finished tree to its answer: trajectories, votes over equal answers, the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rstar_fast.config import Annotation, Choice, SearchConfig
+from rstar_fast.grading import classes
+from rstar_fast.types import Failure, FailureKind, Node, Problem, SearchResult, SearchStats, Terminal, Trajectory, Tree
+
+
+def result_of(
+    problem: Problem,
+    tree: Tree,
+    correct: Mapping[int, bool],
+    config: SearchConfig,
+    stats: SearchStats,
+    failure: Failure | None = None,
+) -> SearchResult:
+    """The result of a search.
+
+    Args:
+      tree: the finished tree.
+      correct: the key's verdicts by column index of graded terminals.
+      failure: why the search stopped early, if it did; the tree so far and its trajectories are kept.
+    """
+    trajectories = trajectories_of(tree, correct)
+    if failure is not None:
+        return SearchResult(problem, trajectories=trajectories, tree=tree, stats=stats, failure=failure)
+    if not trajectories:
+        return SearchResult(problem, tree=tree, stats=stats, failure=no_answer(tree))
+    # Graded terminals carry the key's verdict as their value: it must not choose the answer.
+    choice = config.choice if config.annotation is Annotation.INFERENCE else Choice.MAJORITY
+    votes, score = vote(trajectories, choice)
+    return SearchResult(problem, next(iter(votes)), score, trajectories, votes, tree, stats)
+
+
+def trajectories_of(tree: Tree, correct: Mapping[int, bool]) -> tuple[Trajectory, ...]:
+    """All complete solutions in a tree, best score first."""
+    found = []
+    for index in (tree.columns()["terminal"] == Terminal.ANSWER).nonzero()[0].tolist():
+        node = Node(tree, index)
+        verdict = correct.get(index)
+        score = (1.0 if verdict else -1.0) if verdict is not None else node.score
+        q_values = tuple(step.q for step in node.path)
+        found.append(Trajectory(node.solution, node.answer or "", 0.0 if score is None else score, q_values, verdict, node.tag))
+    return tuple(sorted(found, key=lambda trajectory: -trajectory.score))
+
+
+def vote(trajectories: Sequence[Trajectory], choice: Choice) -> tuple[dict[str, float], float]:
+    """Weighs the distinct answers.
+
+    Args:
+      trajectories: at least one, best score first; that order breaks ties.
+
+    Returns:
+      The weight of each distinct answer, written as in its best trajectory, largest first; and the first one's score: its
+      best trajectory's under BEST_SCORE, its share of all weight, 0 to 1, under the two votes.
+    """
+    weights: dict[int, float] = {}
+    written: dict[int, str] = {}
+    of_class = classes([trajectory.answer for trajectory in trajectories])
+    for trajectory, number in zip(trajectories, of_class, strict=True):
+        written.setdefault(number, trajectory.answer)
+        if choice is Choice.BEST_SCORE:
+            weights.setdefault(number, trajectory.score)
+        else:
+            weight = 1.0 if choice is Choice.MAJORITY else (1.0 + trajectory.score) / 2.0
+            weights[number] = weights.get(number, 0.0) + weight
+    votes = {written[number]: weight for number, weight in sorted(weights.items(), key=lambda item: -item[1])}
+    best = next(iter(votes.values()))
+    if choice is Choice.BEST_SCORE:
+        return votes, best
+    total = sum(votes.values())
+    return votes, best / total if total else 0.0
+
+
+def no_answer(tree: Tree) -> Failure:
+    """Why a search that ran to its end has no answer."""
+    terminal = tree.columns()["terminal"]
+    counts = {kind: int((terminal == kind).sum()) for kind in Terminal if kind.failed}
+    said = {
+        Terminal.TOO_MANY_ERRORS: "ended where no proposed code ran",
+        Terminal.TOO_DEEP: "reached max_depth",
+        Terminal.NO_CANDIDATES: "ended where the policy proposed nothing usable",
+    }
+    reasons = [f"{count} {said[kind]}" for kind, count in counts.items() if count]
+    return Failure(FailureKind.NO_ANSWER, f"no solution gave an answer: {', '.join(reasons) or 'none came to its end'}")

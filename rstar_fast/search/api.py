@@ -1,0 +1,288 @@
+"""The entry points: `search`, `asearch`, and the two baselines `greedy` and `sample`."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from rstar_fast.config import Annotation, SearchConfig
+from rstar_fast.sandbox import Sandbox
+from rstar_fast.search.dialect import dialect_of
+from rstar_fast.search.expand import Expander
+from rstar_fast.search.mcts import TreeSearch
+from rstar_fast.search.models import PolicyLike, PolicyModel, ScorerLike, ScorerModel, policy_model, scorer_model
+from rstar_fast.search.sampling import Sampler
+from rstar_fast.search.values import InferenceValuation, PpmValuation, TerminalReward, TerminalValuation, Valuation
+from rstar_fast.storage import Run
+from rstar_fast.types import AnswerKey, Executor, Finished, InvalidInput, Problem, ProgressEvent, SearchResult
+
+Problems = str | Problem | Iterable[str | Problem]
+Progress = Callable[[ProgressEvent], object]
+
+T = TypeVar("T")
+
+
+@overload
+def search(problems: str | Problem, **settings: Any) -> SearchResult: ...
+@overload
+def search(problems: Iterable[str | Problem], **settings: Any) -> Sequence[SearchResult]: ...
+def search(
+    problems: Problems,
+    *,
+    policy: PolicyLike = "nano",
+    ppm: ScorerLike = "nano",
+    config: SearchConfig | None = None,
+    answers: AnswerKey | Mapping[str, str] | None = None,
+    run_dir: str | Path | None = None,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    **settings: Any,
+) -> SearchResult | Sequence[SearchResult]:
+    """Searches for answers by tree search (DESIGN: "The search, exactly").
+
+    Also works where an event loop is running (notebooks); `asearch` is the coroutine.
+
+    Args:
+      problems: a question, a Problem, or any number of either. A problem given twice is searched once.
+      policy: proposes steps: "nano", a checkpoint's folder or hub name, "vllm:NAME", the URL of an OpenAI-compatible server,
+        a `Policy`, or a function policy(partials, n).
+      ppm: scores steps: "nano", a checkpoint's folder or hub name, a `Scorer`, or a function scorer(partials). Not loaded
+        under annotation="terminal", which does not ask it.
+      config: the settings; single ones (rollouts=16, candidates=32, ...) override it.
+      answers: the key, problem id -> answer; taken only, and needed, with annotation="terminal" or "ppm".
+      run_dir: a folder that results are streamed to and lazily read back from. Problems finished there are not searched
+        again, so a run that was killed continues.
+      progress: called with a ProgressEvent at every expansion and every finished problem.
+      executor: runs the steps' code; a `Sandbox` of default limits when None.
+
+    Returns:
+      A SearchResult for a single question or Problem; else a sequence of them, in the order given. A problem that could not
+      be solved has its `failure` set and costs the others nothing.
+
+    Raises:
+      InvalidInput: an argument is unusable, before anything is searched.
+    """
+    arguments = {name: value for name, value in locals().items() if name not in ("problems", "settings")}
+    return _run_anywhere(asearch(problems, **arguments, **settings))
+
+
+async def asearch(
+    problems: Problems,
+    *,
+    policy: PolicyLike = "nano",
+    ppm: ScorerLike = "nano",
+    config: SearchConfig | None = None,
+    answers: AnswerKey | Mapping[str, str] | None = None,
+    run_dir: str | Path | None = None,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    **settings: Any,
+) -> SearchResult | Sequence[SearchResult]:
+    """`search` as a coroutine."""
+    asked = _problems(problems)
+    config = (config or SearchConfig()).replace(**settings)
+    reward = _reward(config.annotation, answers, asked)
+    run = Run.open(run_dir, _manifest(config, policy, ppm)) if run_dir is not None else None
+    results: dict[str, SearchResult] = {}
+
+    def keep(result: SearchResult) -> None:
+        if run is not None:
+            run.add(result)
+        else:
+            results[result.problem.id] = result
+        if progress is not None:
+            progress(Finished(result))
+
+    try:
+        finished = run.finished() if run is not None else frozenset()
+        if run is not None and progress is not None:
+            for result in run.read([problem for problem in asked if problem.id in finished]):
+                progress(Finished(result, restored=True))
+        to_do = [problem for problem in {problem.id: problem for problem in asked}.values() if problem.id not in finished]
+        if to_do:
+            proposer = policy_model(policy, seed=config.seed)
+            scorer = scorer_model(ppm) if config.annotation.needs_scorer else None
+            dialect = dialect_of(config)
+            async with _Resources(executor, proposer, scorer) as sandbox:
+                expander = Expander(proposer, sandbox, dialect, _valuation(config.annotation, scorer, reward), config.candidates)
+                await TreeSearch(config, expander, dialect, progress).run(to_do, keep)
+        if run is not None:
+            found: Sequence[SearchResult] = run.read(asked)
+        else:
+            found = [results[problem.id] for problem in asked]
+    finally:
+        if run is not None:
+            run.close()
+    return found[0] if isinstance(problems, str | Problem) else found
+
+
+def greedy(
+    problems: Problems, *, policy: PolicyLike = "nano", executor: Executor | None = None, progress: Progress | None = None, **settings: Any
+) -> SearchResult | list[SearchResult]:
+    """The policy's most likely solution of each problem, without search; its code is run.
+
+    A policy given by name is loaded with temperature 0; any other is asked for one candidate at a time as it is.
+
+    Args:
+      problems, policy, executor, progress: as `search` takes them.
+      **settings: settings of SearchConfig; max_depth, open_problems and seed matter here.
+    """
+    return _run_anywhere(_sample(problems, 1, policy, {"temperature": 0.0}, executor, progress, settings))
+
+
+def sample(
+    problems: Problems,
+    samples: int = 16,
+    *,
+    policy: PolicyLike = "nano",
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> SearchResult | list[SearchResult]:
+    """Self-consistency: the majority's answer among `samples` independent solutions (Wang et al. 2022, arXiv 2203.11171).
+
+    Args:
+      samples: solutions per problem, >= 1.
+      problems, policy, executor, progress, settings: as for `greedy`.
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise InvalidInput(f"samples is {samples!r}: give an integer >= 1")
+    return _run_anywhere(_sample(problems, samples, policy, {}, executor, progress, settings))
+
+
+async def _sample(
+    problems: Problems,
+    samples: int,
+    policy: PolicyLike,
+    policy_settings: Mapping[str, Any],
+    executor: Executor | None,
+    progress: Progress | None,
+    settings: Mapping[str, Any],
+) -> SearchResult | list[SearchResult]:
+    asked = _problems(problems)
+    config = SearchConfig.from_mapping({"max_consecutive_errors": 1, **settings})
+    proposer = policy_model(policy, seed=config.seed, **policy_settings)
+    results: dict[str, SearchResult] = {}
+
+    def keep(result: SearchResult) -> None:
+        results[result.problem.id] = result
+        if progress is not None:
+            progress(Finished(result))
+
+    async with _Resources(executor, proposer, None) as sandbox:
+        expander = Expander(proposer, sandbox, dialect_of(config), None, candidates=1)
+        sampler = Sampler(expander, samples, open_chains=config.open_problems * config.candidates)
+        await sampler.run(list({problem.id: problem for problem in asked}.values()), keep)
+    found = [results[problem.id] for problem in asked]
+    return found[0] if isinstance(problems, str | Problem) else found
+
+
+class _Resources:
+    """Closes, at the end of a search, the sandbox and the models that the search itself opened."""
+
+    def __init__(self, executor: Executor | None, policy: PolicyModel, scorer: ScorerModel | None) -> None:
+        self._sandbox = Sandbox() if executor is None else None
+        self._executor = executor if executor is not None else self._sandbox
+        self._models = [model for model in (policy, scorer) if model is not None]
+
+    async def __aenter__(self) -> Executor:
+        assert self._executor is not None
+        return self._executor
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._sandbox is not None:
+            await self._sandbox.aclose()
+        for model in self._models:
+            await model.aclose()
+
+
+def _problems(problems: Problems) -> list[Problem]:
+    if isinstance(problems, str | Problem):
+        problems = [problems]
+    if not isinstance(problems, Iterable):
+        raise InvalidInput(f"problems is {problems!r}: give a question, a Problem, or a sequence of them")
+    asked: list[Problem] = []
+    by_id: dict[str, Problem] = {}
+    for problem in problems:
+        if isinstance(problem, str):
+            problem = Problem(problem)
+        if not isinstance(problem, Problem):
+            raise InvalidInput(f"problem {len(asked) + 1} is {problem!r}: give a question or a Problem")
+        if by_id.setdefault(problem.id, problem).question != problem.question:
+            raise InvalidInput(f"two different problems have the id {problem.id!r}: give each its own")
+        asked.append(problem)
+    return asked
+
+
+def _reward(annotation: Annotation, answers: AnswerKey | Mapping[str, str] | None, asked: Sequence[Problem]) -> TerminalReward | None:
+    if not annotation.needs_key:
+        if answers is not None:
+            raise InvalidInput(
+                'answers were given with annotation="inference", where search must not see them: leave them out, or give '
+                'annotation="terminal" or "ppm"'
+            )
+        return None
+    if answers is None:
+        raise InvalidInput(f'annotation="{annotation.value}" grades against a key: give answers={{problem id: answer}}')
+    if not isinstance(answers, Mapping):
+        raise InvalidInput(f"answers is {answers!r}: give a mapping from problem id to answer")
+    reward = TerminalReward(answers if isinstance(answers, AnswerKey) else AnswerKey(answers))
+    missing = reward.missing(asked)
+    if missing:
+        raise InvalidInput(f"answers lack {len(missing)} of {len(asked)} problems, the first with id {missing[0]!r}: add them")
+    return reward
+
+
+def _valuation(annotation: Annotation, scorer: ScorerModel | None, reward: TerminalReward | None) -> Valuation:
+    if scorer is None:
+        assert reward is not None
+        return TerminalValuation(reward)
+    return InferenceValuation(scorer) if reward is None else PpmValuation(scorer, reward)
+
+
+def _manifest(config: SearchConfig, policy: PolicyLike, ppm: ScorerLike) -> dict[str, Any]:
+    """What makes two runs the same: the settings and the models' names."""
+    ppm_name = _name(ppm) if config.annotation.needs_scorer else None
+    return {"search": config.to_mapping(), "policy": _name(policy), "ppm": ppm_name}
+
+
+def _name(model: Any) -> str:
+    if isinstance(model, str | Path):
+        return str(model)
+    return getattr(model, "__qualname__", type(model).__qualname__)
+
+
+def _run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end; in a thread of its own where this one already runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+
+    def work() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                outcome.set_result(runner.run(_await(task)))
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="rstar_fast.search")
+    thread.start()
+    try:
+        return outcome.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        raise
+    finally:
+        thread.join()
+
+
+async def _await(task: asyncio.Task[T]) -> T:
+    return await task

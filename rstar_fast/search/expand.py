@@ -1,0 +1,155 @@
+"""One expansion: propose -> parse -> run -> value, for a batch of leaves. Shared by every way of searching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rstar_fast.search.dialect import Dialect, Draft, NodeRecord
+from rstar_fast.search.models import PolicyModel
+from rstar_fast.search.values import NewStep, Valuation, Value
+from rstar_fast.types import Candidate, Execution, Executor, Failure, FailureKind, Partial, Program, Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A node to be expanded.
+
+    Attributes:
+      partial: the solution that ends in it.
+      record: what it holds.
+      index: its index in the forest; anything where there is no forest.
+      depth: its depth, 0 at the root.
+    """
+
+    partial: Partial
+    record: NodeRecord
+    index: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A new node and its value."""
+
+    record: NodeRecord
+    value: Value
+
+
+@dataclass(slots=True)
+class Growth:
+    """What came of one leaf.
+
+    Attributes:
+      children: its new nodes; empty when it is closed or its problem failed.
+      closed: why it has no successors; NO when it has.
+      failure: why its problem cannot go on.
+    """
+
+    children: list[Child] = field(default_factory=list)
+    closed: Terminal = Terminal.NO
+    failure: Failure | None = None
+    candidates: int = 0
+    failed_steps: int = 0
+    steps_run: int = 0
+    policy_tokens: int = 0
+    partials_scored: int = 0
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A candidate on its way to a node: whose it is, how it was read, what its run gave."""
+
+    owner: int
+    draft: Draft
+    execution: Execution | None = None
+
+
+class Expander:
+    """Expands leaves.
+
+    Args:
+      policy: proposes candidates.
+      executor: runs their code.
+      dialect: reads them.
+      valuation: values what became of them; None where nothing is valued.
+      candidates: steps asked for at each leaf.
+    """
+
+    def __init__(
+        self, policy: PolicyModel, executor: Executor, dialect: Dialect, valuation: Valuation | None, candidates: int
+    ) -> None:
+        self._policy, self._executor, self._dialect = policy, executor, dialect
+        self._valuation, self._candidates = valuation, candidates
+
+    async def expand(self, leaves: Sequence[Leaf]) -> list[Growth]:
+        """Expands each of the leaves; a leaf none of whose candidates is usable is tried again, then closed."""
+        growths = [Growth() for _ in leaves]
+        open_leaves = list(range(len(leaves)))
+        for _ in range(self._dialect.attempts):
+            await self._attempt(leaves, growths, open_leaves)
+            open_leaves = [i for i in open_leaves if not growths[i].children and growths[i].failure is None]
+            if not open_leaves:
+                break
+        for i in open_leaves:
+            growths[i].closed = Terminal.TOO_MANY_ERRORS if growths[i].steps_run else Terminal.NO_CANDIDATES
+        return growths
+
+    async def _attempt(self, leaves: Sequence[Leaf], growths: Sequence[Growth], at: Sequence[int]) -> None:
+        attempts: list[_Attempt] = []
+        proposals = await self._policy.propose([leaves[i].partial for i in at], self._candidates)
+        for i, proposal in zip(at, proposals, strict=True):
+            if isinstance(proposal, Failure):
+                growths[i].failure = proposal
+            else:
+                attempts += [_Attempt(i, draft) for draft in self._read(leaves[i], growths[i], proposal)]
+        attempts = await self._run(attempts, growths)
+        made: list[tuple[int, NodeRecord]] = []
+        for attempt in attempts:
+            leaf, growth = leaves[attempt.owner], growths[attempt.owner]
+            record = self._dialect.finish(attempt.draft, attempt.execution, leaf.record, leaf.index, leaf.depth + 1)
+            if record is None:
+                growth.failed_steps += 1
+            else:
+                made.append((attempt.owner, record))
+        await self._value(made, leaves, growths)
+
+    def _read(self, leaf: Leaf, growth: Growth, proposal: Sequence[Candidate]) -> list[Draft]:
+        growth.candidates += len(proposal)
+        growth.policy_tokens += sum(candidate.tokens or 0 for candidate in proposal)
+        growth.failed_steps += sum(not candidate.text.strip() for candidate in proposal)
+        return [self._dialect.read(c, leaf.partial.solution, leaf.record) for c in self._dialect.sift(proposal)]
+
+    async def _run(self, attempts: list[_Attempt], growths: Sequence[Growth]) -> list[_Attempt]:
+        """Runs all programs of the batch; of a leaf whose sandbox failed nothing remains but the failure."""
+        to_run = [attempt for attempt in attempts if attempt.draft.program is not None]
+        programs: list[Program] = [attempt.draft.program for attempt in to_run if attempt.draft.program is not None]
+        try:
+            executions = await self._executor.run_batch(programs) if programs else []
+            if len(executions) != len(programs):
+                raise ValueError(f"{len(executions)} executions came back for {len(programs)} programs")
+        except Exception as error:  # an executor may be the user's own; its failure belongs to these problems alone
+            for attempt in to_run:
+                message = f"the sandbox raised {type(error).__name__}: {error}"
+                growths[attempt.owner].failure = Failure(FailureKind.SANDBOX, message)
+            return [attempt for attempt in attempts if growths[attempt.owner].failure is None]
+        for attempt, execution in zip(to_run, executions, strict=True):
+            attempt.execution = execution
+            growths[attempt.owner].steps_run += 1
+        return attempts
+
+    async def _value(self, made: Sequence[tuple[int, NodeRecord]], leaves: Sequence[Leaf], growths: Sequence[Growth]) -> None:
+        new_steps = [
+            NewStep(
+                Partial(leaves[i].partial.problem, leaves[i].partial.solution + record.text), record.answer, record.terminal
+            )
+            for i, record in made
+        ]
+        values = await self._valuation.value(new_steps) if self._valuation is not None else [Value()] * len(made)
+        for (i, record), value in zip(made, values, strict=True):
+            growth = growths[i]
+            if isinstance(value, Failure):
+                growth.failure = growth.failure or value
+            else:
+                growth.children.append(Child(record, value))
+                growth.partials_scored += value.score == value.score
