@@ -1,0 +1,322 @@
+"""The C++ forest against a plain Python model of "The search, exactly", its totals over threads, and its misuse."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rstar_fast import _core
+from rstar_fast.types import Terminal
+
+# --- the model ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelNode:
+    parent: ModelNode | None
+    terminal: Terminal = Terminal.NO
+    terminal_value: float = 0.0
+    visits: int = 0
+    value_sum: float = 0.0
+    first_value: float = 0.0
+    children: list[ModelNode] = field(default_factory=list)
+
+    def visit(self, value: float) -> None:
+        if self.visits == 0:
+            self.first_value = value
+        self.visits += 1
+        self.value_sum += value
+
+
+def model_uct(parent: ModelNode, child: ModelNode, c: float, urgency: float) -> float:
+    if child.visits == 0:
+        return urgency
+    exploration = c * math.sqrt(math.log(parent.visits) / child.visits) if parent.visits > 1 else 0.0
+    return child.value_sum / child.visits + exploration
+
+
+def model_leaf(root: ModelNode, c: float, urgency: float) -> ModelNode:
+    node = root
+    while node.children:
+        values = [model_uct(node, child, c, urgency) for child in node.children]
+        node = node.children[values.index(max(values))]
+    return node
+
+
+def model_backup(node: ModelNode | None, value: float) -> None:
+    while node is not None:
+        node.visit(value)
+        node = node.parent
+
+
+Children = list[tuple[float, Terminal]]
+
+
+def draw_children(random: Random, depth: int) -> Children:
+    """Values with ties among them, terminals more likely further down."""
+    return [
+        (
+            random.choice([-1.0, -0.5, 0.25, 0.25, 1.0, random.uniform(-1, 1)]),
+            random.choice([Terminal.ANSWER, Terminal.TOO_DEEP]) if random.random() < depth / 5 else Terminal.NO,
+        )
+        for _ in range(random.randint(1, 5))
+    ]
+
+
+def model_search(seed: int, rollouts: int, c: float, urgency: float, own_visits: bool) -> ModelNode:
+    random, root = Random(seed), ModelNode(None)
+    for _ in range(rollouts):
+        node, depth = root, 0
+        while True:
+            node = model_leaf(node, c, urgency)
+            if node.terminal is not Terminal.NO:
+                break
+            depth = depth_of(node)
+            for value, terminal in draw_children(random, depth):
+                child = ModelNode(node, terminal, value)
+                if own_visits:
+                    child.visit(value)
+                node.children.append(child)
+        model_backup(node, node.terminal_value)
+    return root
+
+
+def depth_of(node: ModelNode) -> int:
+    return 0 if node.parent is None else 1 + depth_of(node.parent)
+
+
+def breadth_first(root: ModelNode) -> list[ModelNode]:
+    nodes = [root]
+    for node in nodes:
+        nodes.extend(node.children)
+    return nodes
+
+
+# --- the forest, driven the same way -----------------------------------------------------------------------------------
+
+
+def expand(forest: _core.Forest, ticket: int, children: Children, own_visits: bool = True) -> int:
+    values = [value if own_visits or terminal else math.nan for value, terminal in children]
+    return int(
+        forest.expand(
+            np.array([ticket], np.int64),
+            np.array([len(children)], np.uint32),
+            np.array(values, np.float64),
+            np.array(values, np.float32),
+            np.array([terminal for _, terminal in children], np.uint8),
+        )[0]
+    )
+
+
+def run_forest(seed: int, rollouts: int, own_visits: bool, **rules: float) -> dict[str, np.ndarray]:
+    random = Random(seed)
+    forest = _core.Forest(own_visits=own_visits, **rules)
+    tree = forest.add_tree(rollouts)
+    while True:
+        tickets, _, _, depths, finished = forest.select(1)
+        if not len(tickets):
+            break
+        expand(forest, int(tickets[0]), draw_children(random, int(depths[0])), own_visits)
+    assert finished.tolist() == [tree]
+    assert forest.in_flight(tree) == 0
+    return forest.columns(tree)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    rollouts=st.integers(1, 60),
+    c=st.sampled_from([0.0, 0.5, 2.0]),
+    urgency=st.sampled_from([0.0, 1.0, math.inf]),
+    own_visits=st.booleans(),
+)
+def test_single_threaded_the_forest_is_the_model(seed: int, rollouts: int, c: float, urgency: float, own_visits: bool) -> None:
+    expected = breadth_first(model_search(seed, rollouts, c, urgency, own_visits))
+    columns = run_forest(seed, rollouts, own_visits, c=c, first_play_urgency=urgency)
+    assert columns["visits"].tolist() == [node.visits for node in expected]
+    assert columns["value_sum"].tolist() == [node.value_sum for node in expected]  # to the last bit
+    assert columns["value"].tolist() == [node.first_value for node in expected]
+    assert columns["terminal"].tolist() == [node.terminal for node in expected]
+    assert columns["child_count"].tolist() == [len(node.children) for node in expected]
+    assert columns["depth"].tolist() == [depth_of(node) for node in expected]
+
+
+@given(seed=st.integers(0, 10**6), in_flight=st.integers(1, 9), trees=st.integers(1, 5), limit=st.integers(1, 20))
+def test_totals_are_conserved_with_many_rollouts_in_flight(seed: int, in_flight: int, trees: int, limit: int) -> None:
+    """Leaves come back in any order, some cancelled: every rollout still ends once, and no virtual visit is left."""
+    random = Random(seed)
+    forest = _core.Forest(in_flight=in_flight)
+    numbers = [forest.add_tree(12) for _ in range(trees)]
+    out: list[tuple[int, int]] = []
+    finished: list[int] = []
+    while len(finished) < trees:
+        tickets, owners, _, depths, ended = forest.select(limit)
+        finished += ended.tolist()
+        out += zip(tickets.tolist(), depths.tolist(), strict=True)
+        assert len(set(owners.tolist())) <= trees
+        random.shuffle(out)
+        for _ in range(random.randint(min(1, len(out)), len(out))):
+            ticket, depth = out.pop()
+            if random.random() < 0.2:
+                forest.cancel(ticket)
+            elif random.random() < 0.1:
+                forest.close(ticket, Terminal.NO_CANDIDATES, -1.0)
+            else:
+                expand(forest, ticket, draw_children(random, depth), own_visits=False)
+    for number in numbers:
+        check_totals(forest, number, rollouts=12)
+
+
+def check_totals(forest: _core.Forest, tree: int, rollouts: int) -> None:
+    columns = forest.columns(tree)
+    assert forest.in_flight(tree) == 0
+    assert forest.rollouts_ended(tree) == rollouts
+    assert columns["visits"][0] == rollouts
+    assert np.all(np.abs(columns["value_sum"]) <= columns["visits"])  # |Q| <= 1
+    for node, (first, count) in enumerate(zip(columns["first_child"], columns["child_count"], strict=True)):
+        if count:
+            assert columns["visits"][first : first + count].sum() == columns["visits"][node]
+            assert np.all(columns["parent"][first : first + count] == node)
+    ends = columns["terminal"] != Terminal.NO
+    assert columns["visits"][ends].sum() == rollouts
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 7])
+def test_threads_conserve_totals(threads: int) -> None:
+    """Selecting, expanding, closing and cancelling from many threads at once, each select over several threads itself."""
+    forest = _core.Forest(in_flight=5)
+    trees = [forest.add_tree(100) for _ in range(40)]
+    finished: list[int] = []
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        random = Random(seed)
+        try:
+            while len(finished) < len(trees):
+                tickets, _, _, depths, ended = forest.select(17, threads=1 + seed % 3)
+                finished.extend(ended.tolist())
+                for ticket, depth in zip(tickets.tolist(), depths.tolist(), strict=True):
+                    draw = random.random()
+                    if draw < 0.1:
+                        forest.cancel(ticket)
+                    elif draw < 0.15:
+                        forest.close(ticket, Terminal.TOO_MANY_ERRORS, -1.0)
+                    else:
+                        expand(forest, ticket, draw_children(random, depth), own_visits=False)
+        except BaseException as error:  # shown by the main thread
+            errors.append(error)
+            finished.extend(trees)
+
+    team = [threading.Thread(target=work, args=(seed,)) for seed in range(threads)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    assert not errors
+    assert sorted(finished) == trees
+    for tree in trees:
+        check_totals(forest, tree, rollouts=100)
+
+
+# --- shape and misuse --------------------------------------------------------------------------------------------------
+
+
+def test_a_node_has_at_most_32_bytes_of_statistics() -> None:
+    statistics, links, _ = _core.NODE_BYTES
+    assert statistics + links <= 32
+
+
+def test_siblings_are_contiguous_and_columns_begin_with_the_root() -> None:
+    columns = run_forest(seed=1, rollouts=20, own_visits=False)
+    for first, count in zip(columns["first_child"], columns["child_count"], strict=True):
+        nodes = columns["node"][first : first + count] if count else columns["node"][:0]
+        assert np.all(np.diff(nodes.astype(np.int64)) == 1)
+    assert columns["parent"][0] == -1
+    assert np.all(columns["parent"][1:] < np.arange(1, len(columns["parent"])))
+
+
+def test_a_removed_tree_gives_its_memory_to_the_next() -> None:
+    forest = _core.Forest()
+    indices = set()
+    for _ in range(50):
+        tree = forest.add_tree(1)
+        (ticket,), *_ = forest.select(1)
+        expand(forest, int(ticket), [(1.0, Terminal.ANSWER)])
+        *_, finished = forest.select(1)
+        assert finished.tolist() == [tree]
+        indices |= set(forest.columns(tree)["node"].tolist())
+        forest.remove(tree)
+    assert len(indices) == 2  # a root and its child, fifty times
+
+
+def test_columns_are_views_of_memory_of_their_own() -> None:
+    forest = _core.Forest()
+    tree = forest.add_tree(1)
+    columns = forest.columns(tree)
+    assert not columns["visits"].flags.owndata and columns["visits"].base is not None
+    forest.remove(tree)
+    assert columns["visits"].tolist() == [0]
+
+
+def test_each_ticket_serves_once() -> None:
+    forest = _core.Forest()
+    forest.add_tree(2)
+    (ticket,), *_ = forest.select(1)
+    forest.cancel(int(ticket))
+    with pytest.raises(_core.UsageError, match="used up"):
+        forest.cancel(int(ticket))
+    with pytest.raises(_core.UsageError, match="never handed out"):
+        forest.close(10**6, Terminal.TOO_DEEP, -1.0)
+    (again,), *_ = forest.select(1)
+    assert again != ticket
+    with pytest.raises(_core.UsageError, match="used up"):
+        expand(forest, int(ticket), [(1.0, Terminal.ANSWER)])
+    expand(forest, int(again), [(1.0, Terminal.ANSWER)])
+
+
+def test_a_wrong_ticket_in_a_batch_changes_nothing() -> None:
+    forest = _core.Forest()
+    trees = [forest.add_tree(1), forest.add_tree(1)]
+    tickets, *_ = forest.select(2)
+    with pytest.raises(_core.UsageError):
+        forest.expand(
+            np.array([tickets[0], 10**7], np.int64),
+            np.array([1, 1], np.uint32),
+            np.zeros(2),
+            np.zeros(2, np.float32),
+            np.full(2, Terminal.ANSWER, np.uint8),
+        )
+    for ticket in tickets.tolist():
+        expand(forest, ticket, [(1.0, Terminal.ANSWER)])
+    *_, finished = forest.select(2)
+    assert sorted(finished.tolist()) == trees
+
+
+@pytest.mark.parametrize(
+    ("counts", "values", "sentence"),
+    [([0], [], "0 children"), ([2], [1.0], "add up to 2"), ([1, 1], [1.0, 1.0], "one entry for each ticket")],
+)
+def test_wrong_counts_are_said(counts: list[int], values: list[float], sentence: str) -> None:
+    forest = _core.Forest()
+    forest.add_tree(1)
+    tickets, *_ = forest.select(1)
+    with pytest.raises(_core.UsageError, match=sentence):
+        forest.expand(
+            tickets, np.array(counts, np.uint32), np.array(values), np.array(values, np.float32), np.zeros(len(values), np.uint8)
+        )
+
+
+def test_unknown_trees_and_terminals_are_said() -> None:
+    forest = _core.Forest()
+    with pytest.raises(_core.UsageError, match="no tree 3"):
+        forest.columns(3)
+    forest.add_tree(1)
+    (ticket,), *_ = forest.select(1)
+    with pytest.raises(_core.UsageError, match="terminal code 9"):
+        forest.close(int(ticket), 9, -1.0)
