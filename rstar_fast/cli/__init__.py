@@ -1,0 +1,61 @@
+"""The command line: `rstar-fast search | demo`.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why), 2 a
+wrong command line, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from rstar_fast.cli.demo import demo
+from rstar_fast.cli.search import search
+from rstar_fast.types import RstarError
+
+INTERRUPTED = 130  # what shells expect of a program ended by Ctrl-C
+
+
+class _Commands(TyperGroup):
+    """Turns the package's errors into one line and an exit code, whichever command they come from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RstarError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="rstar-fast",
+    cls=_Commands,
+    help="rStar-Math: tree search over code-augmented reasoning steps, with a process preference model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(search)
+app.command()(demo)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+    if version:
+        from rstar_fast import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console entry `rstar-fast`."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding must not end a search
+    app()

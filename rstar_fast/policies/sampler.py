@@ -1,0 +1,249 @@
+"""The sampling loop: many prompts at once, each prompt computed once for its n samples, stop strings exact.
+
+Shapes: B prompts, n samples of each, R rows still generated (B * n at first), T positions computed so far, V tokens in the
+vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
+
+from rstar_fast.types import Candidate
+
+_GROUPED_ATTENTION = "rstar_fast_grouped"
+_CACHE_BLOCK = 64
+# Rows that have ended are kept until they are this part of all: dropping them copies the keys and values of the others.
+_COMPACT_BELOW = 0.8
+
+
+class Sampler:
+    """Samples continuations up to a stop string.
+
+    Args:
+      model: a causal language model, in evaluation mode.
+      tokenizer: its tokenizer.
+      stops: strings that end a continuation.
+      temperature, top_p, top_k: as TransformersPolicy.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: Sequence[str],
+        temperature: float,
+        top_p: float,
+        top_k: int,
+    ) -> None:
+        self._model, self._tokenizer, self._stops = model, tokenizer, tuple(stops)
+        self._temperature, self._top_p, self._top_k = temperature, top_p, top_k
+        self._ends = self._end_tokens()
+        self._may_stop = self._tokens_that_may_stop()
+        if model.device.type == "cpu":
+            AttentionInterface.register(_GROUPED_ATTENTION, grouped_attention)
+            model.set_attn_implementation(_GROUPED_ATTENTION)
+
+    def _end_tokens(self) -> np.ndarray:
+        ids = {self._tokenizer.eos_token_id}
+        configured = self._model.generation_config.eos_token_id if self._model.generation_config is not None else None
+        ids |= set(configured) if isinstance(configured, list) else {configured}
+        return np.array(sorted(ids - {None}), np.int64)
+
+    def _tokens_that_may_stop(self) -> np.ndarray:
+        """[V] bool: tokens whose text holds the last character of a stop string: only behind them one can be complete."""
+        count = max(len(self._tokenizer), self._model.config.get_text_config().vocab_size)
+        last = {stop[-1] for stop in self._stops}
+        may_stop = np.zeros(count, bool)
+        for token in range(len(self._tokenizer)):
+            written = self._tokenizer.convert_ids_to_tokens(token) or ""
+            may_stop[token] = any(character in written for character in last)
+        return may_stop
+
+    @torch.inference_mode()
+    def sample(self, prompts: Sequence[Sequence[int]], keys: np.ndarray, max_tokens: int) -> list[list[Candidate]]:
+        """Samples n continuations of each prompt.
+
+        Args:
+          prompts: B token sequences, none empty.
+          keys: [B, n] uint64, the randomness of each sample.
+          max_tokens: most tokens of a continuation, >= 1.
+
+        Returns:
+          For each prompt its n candidates, in the order of their keys.
+        """
+        count, samples = keys.shape
+        device = self._model.device
+        logits, cache, mask, positions = self._prefill(prompts)
+        cache.batch_repeat_interleave(samples)
+        logits, mask, positions = (tensor.repeat_interleave(samples, 0) for tensor in (logits, mask, positions))
+        rows = np.arange(count * samples)  # which sample each row is
+        flat_keys = keys.reshape(-1)
+        tokens = np.zeros((count * samples, max_tokens), np.int64)
+        logprobs = np.zeros(count * samples)
+        candidates: list[Candidate | None] = [None] * (count * samples)
+        alive = np.ones(len(rows), bool)
+        for step in range(max_tokens):
+            chosen, chosen_logprobs = self._choose(logits, uniforms(flat_keys[rows], step))
+            new = chosen.cpu().numpy()
+            tokens[rows, step] = new
+            logprobs[rows] += np.where(alive, chosen_logprobs.cpu().numpy(), 0.0)
+            ended = np.isin(new, self._ends)
+            for at in np.flatnonzero(alive & (ended | self._may_stop[new] | (step + 1 == max_tokens))):
+                row = rows[at]
+                last_token = prompts[row // samples][-1]
+                candidate = self._candidate(last_token, tokens[row, : step + 1], bool(ended[at]), step + 1 == max_tokens, logprobs[row])
+                if candidate is not None:
+                    candidates[row] = candidate
+                    alive[at] = False
+            if not alive.any():
+                break
+            if alive.mean() < _COMPACT_BELOW:
+                keep = torch.from_numpy(np.flatnonzero(alive)).to(device)
+                cache.batch_select_indices(keep)
+                chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
+                rows, alive = rows[alive], alive[alive]
+            positions = positions + 1
+            mask = torch.cat([mask, torch.zeros_like(mask[..., :1])], -1)
+            logits = self._model(
+                input_ids=chosen[:, None], attention_mask=mask, position_ids=positions[:, None], past_key_values=cache, use_cache=True
+            ).logits[:, -1]
+        flat = [candidate for candidate in candidates if candidate is not None]
+        assert len(flat) == count * samples
+        return [flat[i * samples : (i + 1) * samples] for i in range(count)]
+
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
+        """Computes the prompts, padded on the left: last logits [B, V], cache, mask [B, 1, 1, T], last positions [B]."""
+        model, longest = self._model, max(map(len, prompts))
+        ids = np.zeros((len(prompts), longest), np.int64)
+        real = np.zeros((len(prompts), longest), bool)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = prompt
+            real[row, longest - len(prompt) :] = True
+        positions = np.maximum(np.cumsum(real, 1) - 1, 0)
+        seen = torch.from_numpy(real).to(model.device)
+        causal = torch.ones(longest, longest, dtype=torch.bool, device=model.device).tril()
+        visible = seen[:, None, None, :] & causal
+        visible |= torch.eye(longest, dtype=torch.bool, device=model.device)  # padding sees itself: a row of nothing is NaN
+        hidden = torch.finfo(model.dtype).min
+        mask = torch.zeros(visible.shape, dtype=model.dtype, device=model.device).masked_fill_(~visible, hidden)
+        cache = DynamicCache(config=model.config)
+        if all(type(layer) is DynamicLayer for layer in cache.layers):
+            cache.layers = [_BlockLayer() for _ in cache.layers]
+        output = model(
+            input_ids=torch.from_numpy(ids).to(model.device),
+            attention_mask=mask,
+            position_ids=torch.from_numpy(positions).to(model.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1], cache, mask[:, :, -1:, :], torch.from_numpy(positions[:, -1]).to(model.device)
+
+    def _choose(self, logits: torch.Tensor, uniform: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next token of each row, [R] int64, by inverting the distribution function at `uniform` [R]; its log-probability."""
+        logits = logits.float()
+        logprobs = torch.log_softmax(logits, -1)
+        if self._temperature == 0.0:
+            chosen = logits.argmax(-1)
+        else:
+            probabilities = torch.softmax(logits / self._temperature, -1) if self._temperature != 1.0 else logprobs.exp()
+            if self._top_k or self._top_p < 1.0:
+                probabilities = self._truncated(probabilities)
+            sums = probabilities.cumsum(-1)
+            at = torch.from_numpy(uniform.astype(np.float32)).to(logits.device)[:, None] * sums[:, -1:]
+            chosen = torch.searchsorted(sums, at, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+        return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+
+    def _truncated(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Sets to 0 what top_k and top_p leave out; the rest is not renormalised."""
+        ordered, order = probabilities.sort(-1, descending=True)
+        if self._top_k:
+            ordered[:, self._top_k :] = 0.0
+        if self._top_p < 1.0:
+            before = ordered.cumsum(-1) - ordered  # the token that crosses top_p stays
+            ordered[before >= self._top_p * ordered.sum(-1, keepdim=True)] = 0.0
+        return torch.zeros_like(probabilities).scatter_(-1, order, ordered)
+
+    def _candidate(self, last_token: int, tokens: np.ndarray, ended: bool, is_last: bool, logprob: float) -> Candidate | None:
+        """The candidate that ends behind these tokens; None when it goes on."""
+        # Decoded behind the prompt's last token: some tokenizers drop a space at the beginning of a text.
+        before = self._tokenizer.decode([last_token], skip_special_tokens=False)
+        ids = [last_token, *(tokens[:-1] if ended else tokens).tolist()]
+        text = self._tokenizer.decode(ids, skip_special_tokens=False)[len(before) :]
+        found = [(text.find(stop), stop) for stop in self._stops if stop in text]
+        if found:
+            at, stop = min(found)
+            return Candidate(text[:at], stop, len(tokens), float(logprob))
+        if ended or is_last:
+            return Candidate(text, None, len(tokens), float(logprob))
+        return None
+
+
+def uniforms(keys: np.ndarray, step: int) -> np.ndarray:
+    """[R] float64 in [0, 1): the random number of each row's step, by the finalizer of SplitMix64 (Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        x = keys + np.uint64(step + 1) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(40)).astype(np.float64) * 2.0**-24  # 24 bits: exact in float32
+
+
+class _BlockLayer(DynamicLayer):
+    """A cache layer that grows by blocks, so that a new token does not copy all keys and values before it."""
+
+    _used = 0
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        begin, end = self._used, self._used + key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = (self._grown(new[..., :0, :], end) for new in (key_states, value_states))
+        elif end > self.keys.shape[-2]:
+            self.keys, self.values = (self._grown(old, end) for old in (self.keys, self.values))
+        self.keys[..., begin:end, :] = key_states
+        self.values[..., begin:end, :] = value_states
+        self._used = end
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def _grown(self, old: torch.Tensor, length: int) -> torch.Tensor:
+        rows, heads, _, size = old.shape
+        capacity = -(-length // _CACHE_BLOCK) * _CACHE_BLOCK
+        new = old.new_empty(rows, heads, capacity, size)
+        new[..., : self._used, :] = old[..., : self._used, :]
+        return new
+
+    def get_seq_length(self) -> int:
+        return self._used
+
+
+def grouped_attention(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention whose query heads share keys and values without repeating them in memory.
+
+    On the CPU a step of generation is bound by memory: repeating is what torch's own attention would do under a mask.
+
+    Args:
+      query: [R, H, L, D]; key, value: [R, K, T, D], H a multiple of K.
+      attention_mask: [R or 1, 1, L, T], added to the scores; None: nothing is hidden.
+
+    Returns:
+      [R, L, H, D], and None in place of the weights.
+    """
+    rows, heads, length, size = query.shape
+    groups = key.shape[1]
+    scale = kwargs.get("scaling") or size**-0.5
+    grouped = query.reshape(rows, groups, heads // groups * length, size)
+    scores = torch.matmul(grouped * scale, key.transpose(-1, -2)).view(rows, groups, heads // groups, length, -1)
+    if attention_mask is not None:
+        scores = scores + attention_mask[:, :, None, :, : key.shape[-2]]
+    weights = torch.softmax(scores, -1).to(value.dtype)
+    output = torch.matmul(weights.view(rows, groups, heads // groups * length, -1), value)
+    return output.view(rows, heads, length, size).transpose(1, 2).contiguous(), None

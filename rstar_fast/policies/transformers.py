@@ -1,0 +1,120 @@
+"""A policy in this process, on CPU or GPU, by transformers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from rstar_fast import steps
+from rstar_fast.policies.checkpoint import context_tokens, load_model, load_tokenizer
+from rstar_fast.policies.sampler import Sampler
+from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong
+
+
+class TransformersPolicy:
+    """Samples steps with a causal language model.
+
+    A sample depends on the seed, its partial, its number among the partial's samples and how often the partial was asked for
+    before: not on what shares its batch, up to rounding in the last bits, which may tip a near tie.
+
+    Args:
+      model: a causal language model, in evaluation mode.
+      tokenizer: its tokenizer.
+      seed: of the sampling.
+      temperature: >= 0; 0 takes the most likely token.
+      top_p: in (0, 1]: sample from the smallest set of tokens with this probability.
+      top_k: sample from so many most likely tokens; 0: from all.
+      max_step_tokens: most tokens of a step, >= 1.
+      max_rows: most sequences generated at a time, >= 1; bounds the memory of keys and values.
+
+    Raises:
+      InvalidInput: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_step_tokens: int = 512,
+        max_rows: int = 512,
+    ) -> None:
+        if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+            raise InvalidInput(
+                f"temperature={temperature}, top_p={top_p}, top_k={top_k}: give temperature >= 0, top_p in (0, 1], top_k >= 0"
+            )
+        if max_step_tokens < 1 or max_rows < 1:
+            raise InvalidInput(f"max_step_tokens={max_step_tokens}, max_rows={max_rows}: give integers >= 1")
+        self._tokenizer, self._seed = tokenizer, seed
+        self._max_step_tokens, self._max_rows = max_step_tokens, max_rows
+        self._context = context_tokens(model)
+        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k)
+        self._asked: Counter[bytes] = Counter()
+        # One thread: the model is not shared between batches.
+        self._thread = ThreadPoolExecutor(1, "rstar_fast.policy")
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, seed: int = 0, device: str | None = None, dtype: torch.dtype | None = None, **settings: float
+    ) -> Self:
+        """Loads a checkpoint by folder or hub name; errors as `load_model`, settings as the class takes them."""
+        model = load_model(AutoModelForCausalLM, name, "policy", device, dtype)
+        return cls(model, load_tokenizer(name, "policy"), seed=seed, **settings)  # type: ignore[arg-type]
+
+    async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
+        """Samples n candidates for each of the B partials; a partial beyond the model's context gets its error instead."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._propose, list(partials), n)
+
+    async def aclose(self) -> None:
+        """Ends the thread."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _propose(self, partials: list[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
+        prompts: list[list[int]] = [
+            self._tokenizer(steps.prompt(partial).encode("utf-8", "replace").decode())["input_ids"] for partial in partials
+        ]
+        answers: list[list[Candidate] | PartialTooLong] = []
+        for partial, prompt in zip(partials, prompts, strict=True):
+            too_long = len(prompt) >= self._context
+            answers.append(
+                PartialTooLong(
+                    f"a partial solution of problem {partial.problem.id!r} is {len(prompt)} tokens long and the policy's context "
+                    f"{self._context}: lower max_depth, or use a policy with a longer context"
+                )
+                if too_long
+                else []
+            )
+        keys = [self._keys(partial, n) for partial in partials]
+        # Prompts of like length share a batch: least padding.
+        order = sorted((i for i, answer in enumerate(answers) if answer == []), key=lambda i: len(prompts[i]))
+        at_once = max(1, self._max_rows // n)
+        for begin in range(0, len(order), at_once):
+            batch = order[begin : begin + at_once]
+            room = self._context - max(len(prompts[i]) for i in batch)
+            samples = self._sampler.sample(
+                [prompts[i] for i in batch], np.stack([keys[i] for i in batch]), min(room, self._max_step_tokens)
+            )
+            for i, candidates in zip(batch, samples, strict=True):
+                answers[i] = candidates
+        return answers
+
+    def _keys(self, partial: Partial, n: int) -> np.ndarray:
+        """[n] uint64, the source of all randomness of a partial's samples; others each time it is asked for."""
+        text = f"{self._seed}\0{partial.problem.id}\0{partial.solution}".encode("utf-8", "surrogatepass")
+        leaf = hashlib.blake2b(text, digest_size=8).digest()
+        first = self._asked[leaf]
+        self._asked[leaf] += n
+        digests = [hashlib.blake2b(leaf + i.to_bytes(8, "little"), digest_size=8).digest() for i in range(first, first + n)]
+        return np.frombuffer(b"".join(digests), np.uint64)
