@@ -12,8 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rstar_fast.cli.demo import demo
-from rstar_fast.cli.search import search
+from rstar_fast.cli.demo_command import demo
+from rstar_fast.cli.search_command import search
 from rstar_fast.types import RstarError
 
 INTERRUPTED = 130  # what shells expect of a program ended by Ctrl-C

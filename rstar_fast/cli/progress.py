@@ -69,10 +69,14 @@ class Meter:
     def line(self) -> str:
         """The state in one line."""
         notes = [f"{number} {name}" for number, name in ((self.restored, "restored"), (self.failed, "failed")) if number]
+        noted = f" ({', '.join(notes)})" if notes else ""
+        line = f"{self.done}/{self.total} problems{noted}"
+        if self._started is None:
+            return line
+        if self.done == self.total:
+            return f"{line}  {self.rates()}  in {duration(self.seconds)}"
         left = "unknown" if self.seconds_left is None else duration(self.seconds_left)
-        return (
-            f"{self.done}/{self.total} problems{f' ({', '.join(notes)})' if notes else ''}  {self.rates()}  left: {left}"
-        )
+        return f"{line}  {self.rates()}  left: {left}"
 
     def rates(self) -> str:
         """Problems, tokens and steps run, each per second."""

@@ -1,6 +1,6 @@
 """The sampling loop: many prompts at once, each prompt computed once for its n samples, stop strings exact.
 
-Shapes: B prompts, n samples of each, R rows still generated (B * n at first), T positions computed so far, V tokens in the
+Shapes: B prompts, R rows still generated (one per sample at first), T positions computed so far, V tokens in the
 vocabulary.
 """
 
@@ -19,7 +19,7 @@ from rstar_fast.types import Candidate
 _GROUPED_ATTENTION = "rstar_fast_grouped"
 _CACHE_BLOCK = 64
 # Rows that have ended are kept until they are this part of all: dropping them copies the keys and values of the others.
-_COMPACT_BELOW = 0.8
+_COMPACT_BELOW = 0.6
 
 
 class Sampler:
@@ -66,27 +66,29 @@ class Sampler:
         return may_stop
 
     @torch.inference_mode()
-    def sample(self, prompts: Sequence[Sequence[int]], keys: np.ndarray, max_tokens: int) -> list[list[Candidate]]:
-        """Samples n continuations of each prompt.
+    def sample(self, prompts: Sequence[Sequence[int]], keys: Sequence[np.ndarray], max_tokens: int) -> list[list[Candidate]]:
+        """Samples continuations of each prompt.
 
         Args:
           prompts: B token sequences, none empty.
-          keys: [B, n] uint64, the randomness of each sample.
+          keys: for each prompt [n] uint64, the randomness of each of its samples; n may differ.
           max_tokens: most tokens of a continuation, >= 1.
 
         Returns:
-          For each prompt its n candidates, in the order of their keys.
+          For each prompt its candidates, in the order of their keys.
         """
-        count, samples = keys.shape
         device = self._model.device
         logits, cache, mask, positions = self._prefill(prompts)
-        cache.batch_repeat_interleave(samples)
-        logits, mask, positions = (tensor.repeat_interleave(samples, 0) for tensor in (logits, mask, positions))
-        rows = np.arange(count * samples)  # which sample each row is
-        flat_keys = keys.reshape(-1)
-        tokens = np.zeros((count * samples, max_tokens), np.int64)
-        logprobs = np.zeros(count * samples)
-        candidates: list[Candidate | None] = [None] * (count * samples)
+        counts = [len(of_prompt) for of_prompt in keys]
+        prompt_of = np.repeat(np.arange(len(prompts)), counts)  # of each sample
+        copies = torch.from_numpy(prompt_of).to(device)
+        cache.batch_select_indices(copies)
+        logits, mask, positions = logits[copies], mask[copies], positions[copies]
+        rows = np.arange(len(prompt_of))  # which sample each row is
+        flat_keys = np.concatenate(keys)
+        tokens = np.zeros((len(rows), max_tokens), np.int64)
+        logprobs = np.zeros(len(rows))
+        candidates: list[Candidate | None] = [None] * len(rows)
         alive = np.ones(len(rows), bool)
         for step in range(max_tokens):
             chosen, chosen_logprobs = self._choose(logits, uniforms(flat_keys[rows], step))
@@ -96,7 +98,7 @@ class Sampler:
             ended = np.isin(new, self._ends)
             for at in np.flatnonzero(alive & (ended | self._may_stop[new] | (step + 1 == max_tokens))):
                 row = rows[at]
-                last_token = prompts[row // samples][-1]
+                last_token = prompts[prompt_of[row]][-1]
                 candidate = self._candidate(last_token, tokens[row, : step + 1], bool(ended[at]), step + 1 == max_tokens, logprobs[row])
                 if candidate is not None:
                     candidates[row] = candidate
@@ -114,8 +116,9 @@ class Sampler:
                 input_ids=chosen[:, None], attention_mask=mask, position_ids=positions[:, None], past_key_values=cache, use_cache=True
             ).logits[:, -1]
         flat = [candidate for candidate in candidates if candidate is not None]
-        assert len(flat) == count * samples
-        return [flat[i * samples : (i + 1) * samples] for i in range(count)]
+        assert len(flat) == len(prompt_of)
+        ends = np.cumsum(counts).tolist()
+        return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
         """Computes the prompts, padded on the left: last logits [B, V], cache, mask [B, 1, 1, T], last positions [B]."""

@@ -82,33 +82,49 @@ class TransformersPolicy:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _propose(self, partials: list[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
+        times = Counter(partials)  # a partial asked for more than once is computed once
+        distinct = list(times)
         prompts: list[list[int]] = [
-            self._tokenizer(steps.prompt(partial).encode("utf-8", "replace").decode())["input_ids"] for partial in partials
+            self._tokenizer(steps.prompt(partial).encode("utf-8", "replace").decode())["input_ids"] for partial in distinct
         ]
-        answers: list[list[Candidate] | PartialTooLong] = []
-        for partial, prompt in zip(partials, prompts, strict=True):
-            too_long = len(prompt) >= self._context
-            answers.append(
-                PartialTooLong(
-                    f"a partial solution of problem {partial.problem.id!r} is {len(prompt)} tokens long and the policy's context "
-                    f"{self._context}: lower max_depth, or use a policy with a longer context"
-                )
-                if too_long
-                else []
-            )
-        keys = [self._keys(partial, n) for partial in partials]
-        # Prompts of like length share a batch: least padding.
-        order = sorted((i for i, answer in enumerate(answers) if answer == []), key=lambda i: len(prompts[i]))
-        at_once = max(1, self._max_rows // n)
-        for begin in range(0, len(order), at_once):
-            batch = order[begin : begin + at_once]
-            room = self._context - max(len(prompts[i]) for i in batch)
-            samples = self._sampler.sample(
-                [prompts[i] for i in batch], np.stack([keys[i] for i in batch]), min(room, self._max_step_tokens)
-            )
-            for i, candidates in zip(batch, samples, strict=True):
-                answers[i] = candidates
-        return answers
+        keys = [self._keys(partial, n * times[partial]) for partial in distinct]
+        answers: dict[Partial, list[Candidate]] = {}
+        batch: list[int] = []
+        for i in sorted(range(len(distinct)), key=lambda i: len(prompts[i])):  # of like length: least padding
+            if len(prompts[i]) >= self._context:
+                continue
+            if batch and sum(len(keys[j]) for j in [*batch, i]) > self._max_rows:
+                self._sample(batch, distinct, prompts, keys, answers)
+                batch = []
+            batch.append(i)
+        if batch:
+            self._sample(batch, distinct, prompts, keys, answers)
+        lengths = dict(zip(distinct, map(len, prompts), strict=True))
+        return [self._share(answers, partial, n) or self._too_long(partial, lengths[partial]) for partial in partials]
+
+    def _sample(
+        self,
+        batch: list[int],
+        partials: list[Partial],
+        prompts: list[list[int]],
+        keys: list[np.ndarray],
+        answers: dict[Partial, list[Candidate]],
+    ) -> None:
+        room = self._context - max(len(prompts[i]) for i in batch)
+        samples = self._sampler.sample([prompts[i] for i in batch], [keys[i] for i in batch], min(room, self._max_step_tokens))
+        answers.update(zip((partials[i] for i in batch), samples, strict=True))
+
+    @staticmethod
+    def _share(answers: dict[Partial, list[Candidate]], partial: Partial, n: int) -> list[Candidate]:
+        """The next n of a partial's candidates; [] when it has none."""
+        share, answers[partial] = answers.get(partial, [])[:n], answers.get(partial, [])[n:]
+        return share
+
+    def _too_long(self, partial: Partial, length: int) -> PartialTooLong:
+        return PartialTooLong(
+            f"a partial solution of problem {partial.problem.id!r} is {length} tokens long and the policy's context "
+            f"{self._context}: lower max_depth, or use a policy with a longer context"
+        )
 
     def _keys(self, partial: Partial, n: int) -> np.ndarray:
         """[n] uint64, the source of all randomness of a partial's samples; others each time it is asked for."""

@@ -99,12 +99,17 @@ class Sandbox:
         return execution
 
     async def run_batch(self, programs: Sequence[Program]) -> list[Execution]:
-        """Runs each program; [B] executions in the order given. A program's failure is in its execution."""
-        futures = [self._submit(program) for program in programs]
+        """Runs each program; [B] executions in the order given. A program's failure is in its execution.
+
+        Of equal programs one is run: all start from the same state, random numbers included.
+        """
+        futures = {program: self._submit(program) for program in dict.fromkeys(programs)}
         try:
-            return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+            executions = await asyncio.gather(*map(asyncio.wrap_future, futures.values()))
+            of_program = dict(zip(futures, executions, strict=True))
+            return [of_program[program] for program in programs]
         finally:
-            for future in futures:  # when cancelled: what has not begun never will
+            for future in futures.values():  # when cancelled: what has not begun never will
                 future.cancel()
 
     def close(self) -> None:

@@ -26,11 +26,13 @@ class Shard:
       file: its name in the run folder.
       rows: results in it.
       size: its bytes; another size means that it was damaged.
+      footer: checksum of its footer (`shards.footer_checksum`). The pages carry checksums of their own, the footer does not.
     """
 
     file: str
     rows: int
     size: int
+    footer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +96,16 @@ def load_manifest(folder: Path) -> Manifest | None:
         raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy, or give another run folder") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InvalidInput(f"{path} is no manifest of a run: give another run folder")
-    if data.get("format_version", 0) > FORMAT_VERSION:
+    format_version = data.get("format_version")
+    if isinstance(format_version, int) and format_version > FORMAT_VERSION:
         raise InvalidInput(
-            f"{path} has format version {data['format_version']}, this rstar_fast reads up to {FORMAT_VERSION}: upgrade rstar_fast"
+            f"{path} has format version {format_version}, this rstar_fast reads up to {FORMAT_VERSION}: upgrade rstar_fast"
         )
     try:
-        shards = tuple(Shard(shard["file"], shard["rows"], shard["size"]) for shard in data["shards"])
+        shards = tuple(Shard(shard["file"], shard["rows"], shard["size"], shard["footer"]) for shard in data["shards"])
         return Manifest(data["settings"], shards, data["forgotten"], data["package_version"])
     except (KeyError, TypeError) as error:
-        raise InvalidInput(f"{path} is damaged ({error!r} is missing or odd): restore it, or give another run folder") from None
+        raise InvalidInput(f"{path} is damaged ({type(error).__name__}: {error}): restore it from a copy, or give another run folder") from None
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:

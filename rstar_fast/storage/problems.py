@@ -222,15 +222,19 @@ def _read_jsonl(path: Path) -> Iterator[_Row]:
             if not raw.strip():
                 continue
             try:
-                value = _parse_json(raw.decode("utf-8"))
+                value = _parse_json(raw.rstrip(b"\r\n").decode("utf-8"))
             except UnicodeDecodeError as error:
                 yield _Row(line, None, f"it is not UTF-8 (byte {error.start + 1} of the line)")
             except json.JSONDecodeError as error:
-                yield _Row(line, None, f"it is not valid JSON ({error.msg} at column {error.colno})")
+                yield _Row(line, None, f"it is not valid JSON ({_said(error)} at column {error.colno})")
             except (ValueError, RecursionError) as error:  # a number of too many digits; brackets nested too deep
                 yield _Row(line, None, f"it is not valid JSON ({error})")
             else:
                 yield _object_row(line, value)
+
+
+def _said(error: json.JSONDecodeError) -> str:
+    return error.msg.removesuffix(" at")
 
 
 def _object_row(line: int, value: Any) -> _Row:
@@ -243,7 +247,7 @@ def _read_json(path: Path) -> Iterator[_Row]:
         value = _parse_json(text)
     except json.JSONDecodeError as error:
         hint = "; with one JSON object a line, name it .jsonl" if error.msg == "Extra data" else ""
-        raise InvalidInput(f"{path} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}") from None
+        raise InvalidInput(f"{path} is not valid JSON: {_said(error)} at line {error.lineno}, column {error.colno}{hint}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not valid JSON: {error}") from None
     if isinstance(value, dict):

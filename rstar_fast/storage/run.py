@@ -22,7 +22,7 @@ from rstar_fast.storage.columns import to_row
 from rstar_fast.storage.folder import lock, make_folder, remove_leftovers
 from rstar_fast.storage.journal import Journal
 from rstar_fast.storage.manifest import Manifest, Shard, differences, load_manifest, new_manifest, plain, save_manifest
-from rstar_fast.storage.shards import write_shard
+from rstar_fast.storage.shards import footer_checksum, write_shard
 from rstar_fast.storage.store import Store, journal_path, question_digest
 from rstar_fast.types import InvalidInput, Problem, RstarError, SearchResult
 
@@ -82,9 +82,12 @@ class Run:
         settings = None if settings is None else plain(settings)
         try:
             make_folder(folder)
-            lock_fd = lock(folder)
+            return cls._locked(folder, lock(folder), settings)
         except OSError as error:
             raise InvalidInput(f"{folder} cannot be used as a run folder: {error.strerror}; give another") from error
+
+    @classmethod
+    def _locked(cls, folder: Path, lock_fd: int, settings: Mapping[str, Any] | None) -> Self:
         try:
             manifest = load_manifest(folder)
             if manifest is None:
@@ -97,9 +100,9 @@ class Run:
                 )
             remove_leftovers(folder, manifest)
             store = Store(folder, manifest)
+            store.index_journal()
             if journal_path(folder, len(manifest.shards)).exists():
                 store.journal = Journal(journal_path(folder, len(manifest.shards)))
-                store.index_journal()
         except BaseException:
             os.close(lock_fd)
             raise
@@ -192,7 +195,7 @@ class Run:
         try:
             ids = write_shard(journal.path, self._folder / name)
             if ids:
-                shard = Shard(name, len(ids), (self._folder / name).stat().st_size)
+                shard = Shard(name, len(ids), (self._folder / name).stat().st_size, footer_checksum(self._folder / name))
                 self._save(replace(self._manifest, shards=(*self._manifest.shards, shard)))
                 self._store.rolled(shard, ids)
                 self._journalled = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def write_shard(journal: Path, shard: Path) -> list[str]:
         temporary.unlink(missing_ok=True)
     sync_folder(shard.parent)
     return ids
+
+
+def footer_checksum(shard: Path) -> int:
+    """CRC-32 of a Parquet file's footer: the schema and where everything lies.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with shard.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 8))  # 4 bytes length of the footer, 4 bytes "PAR1"
+        length = int.from_bytes(file.read(8)[:4], "little") + 8
+        file.seek(max(0, end - length))
+        return zlib.crc32(file.read(length))
 
 
 def _groups(journal: Path) -> Iterator[list[pa.RecordBatch]]:

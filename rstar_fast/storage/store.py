@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from rstar_fast.storage.columns import SCHEMA, from_row, unescape
 from rstar_fast.storage.journal import Journal, scan
 from rstar_fast.storage.manifest import Manifest, Shard
+from rstar_fast.storage.shards import footer_checksum
 from rstar_fast.types import FailureKind, InvalidInput, SearchResult
 
 _CACHED_GROUPS = 8  # row groups kept decoded, of some MB each: neighbours in a shard are mostly asked for one after another
@@ -167,6 +168,8 @@ class Store:
             try:
                 if path.stat().st_size != self.shards[shard].size:
                     raise OSError(f"it has {path.stat().st_size} bytes, not {self.shards[shard].size}")
+                if footer_checksum(path) != self.shards[shard].footer:
+                    raise OSError("its footer has another checksum")
                 file = pq.ParquetFile(path, page_checksum_verification=True)
             except (pa.ArrowException, OSError) as error:
                 raise self._damaged(shard, error) from error

@@ -148,7 +148,7 @@ def _measure(console: Console, records: Sequence[Record], config: SearchConfig) 
             problems, progress=progress, seed=config.seed, max_depth=config.max_depth, open_problems=8, candidates=1
         )
     with SearchProgress(len(problems), console, "search") as progress:
-        searched = rstar_fast.search(problems, config=config.replace(open_problems=20), progress=progress)
+        searched = rstar_fast.search(problems, config=config, progress=progress)
     console.print()
     console.print(accuracy_table(records, {"greedy": greedy, "search": searched}))
 

@@ -68,7 +68,7 @@ def looks_like_file(argument: str) -> bool:
     if looks_like_problem_file(argument) or _FILE_NAME.fullmatch(argument):
         return True
     try:
-        return Path(argument).exists()
+        return bool(argument.strip()) and Path(argument).exists()
     except (OSError, ValueError):  # too long, or with a NUL: no file name
         return False
 

@@ -1,0 +1,59 @@
+"""
+The search forest: many trees, selected, expanded and backed up in C++ without locks.
+"""
+from __future__ import annotations
+import numpy
+import numpy.typing
+import typing
+__all__: list[str] = ['Forest', 'NODE_BYTES', 'UsageError']
+class UsageError(ValueError):
+    pass
+class Forest:
+    """
+    Search trees under one set of rules; every method may be called from any thread.
+    """
+    def __init__(self, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, own_visits: bool = False, reference: bool = False, max_expansions: typing.SupportsInt | typing.SupportsIndex = 0, log_table: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None) -> None:
+        """
+        own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where selection must agree with another library's logarithm to the last bit.
+        """
+    def add_tree(self, rollouts: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Adds a tree that runs this many rollouts; its number.
+        """
+    def cancel(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Gives the leaf back: its rollout never happened, and another may claim the leaf.
+        """
+    def close(self, ticket: typing.SupportsInt | typing.SupportsIndex, terminal: typing.SupportsInt | typing.SupportsIndex, value: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        """
+        Makes the leaf terminal, with the value of rollouts that end there.
+        """
+    def columns(self, tree: typing.SupportsInt | typing.SupportsIndex) -> dict:
+        """
+        The tree's columns by name, breadth-first, and `node`, the nodes' indices in the forest.
+        """
+    def expand(self, tickets: numpy.typing.NDArray[numpy.int64], counts: numpy.typing.NDArray[numpy.uint32], values: numpy.typing.NDArray[numpy.float64], scores: numpy.typing.NDArray[numpy.float32], terminals: numpy.typing.NDArray[numpy.uint8]) -> numpy.typing.NDArray[numpy.uint32]:
+        """
+        Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores float32 (NaN: none) and terminals uint8. Returns the first child of each leaf, [B] uint32; siblings are consecutive. A wrong ticket raises UsageError and changes nothing.
+        """
+    def in_flight(self, tree: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Virtual visits in the tree; 0 when no rollout is out.
+        """
+    def remove(self, tree: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Frees a tree none of whose leaves is out; its number may be given to a later tree.
+        """
+    def rollouts_ended(self, tree: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Rollouts that have come to their end.
+        """
+    def root(self, tree: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        The index of the tree's root.
+        """
+    def select(self, limit: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> tuple:
+        """
+        Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.
+        """
+NODE_BYTES: tuple = (16, 8, 32)

@@ -1,0 +1,27 @@
+"""The final answer of a free text, and an answer's normal form."""
+
+from __future__ import annotations
+
+import re
+
+from rstar_fast import steps
+from rstar_fast.grading.text import clean
+
+_SAID = re.compile(r"(?:final\s+)?answer\s*(?:is|:|=)\s*:?\s*(.+?)(?:\.\s|\.?$|\n)", re.IGNORECASE)
+
+
+def extract(text: str) -> str | None:
+    """The final answer: the last \\boxed{}, else what follows the last "####", else the last "the answer is"; else None."""
+    boxed = steps.boxed(text)
+    if boxed:
+        return boxed
+    if "####" in text:
+        tail = text.rpartition("####")[2].strip()
+        return tail.splitlines()[0].strip() if tail else None
+    said = _SAID.findall(text)
+    return said[-1].strip().strip("*") or None if said else None
+
+
+def normalise(answer: str) -> str:
+    """The answer's text in one form: equal normal forms are equal answers, different ones may be."""
+    return re.sub(r"\s+", "", clean(answer))
