@@ -11,6 +11,9 @@ from typing import Any, Self
 
 from rstar_fast.types import InvalidInput
 
+# What the counters and blocks of the C++ forest hold (csrc/node.h, arena.h).
+_MOST = {"rollouts": 2**31, "candidates": 2**14, "max_depth": 60_000, "in_flight": 2**14}
+
 
 class Annotation(enum.Enum):
     """Where the values of steps come from (rStar-Math, section 3.2)."""
@@ -49,16 +52,16 @@ class SearchConfig:
 
     Attributes:
       annotation: where values come from; also given as its name, e.g. "terminal".
-      rollouts: complete trajectories per problem, >= 1.
-      candidates: steps sampled per expansion, >= 1.
-      max_depth: most steps in a trajectory, >= 1.
+      rollouts: complete trajectories per problem, 1 to 2^31.
+      candidates: steps sampled per expansion, 1 to 16384.
+      max_depth: most steps in a trajectory, 1 to 60000.
       c: exploration constant of UCT, >= 0.
       max_consecutive_errors: a leaf is given up after this many proposals in a row of which every candidate failed, >= 1.
         (With the reference's behaviour: steps in a row whose code failed.)
-      in_flight: rollouts in flight in one tree at a time, >= 1; 1 makes the result deterministic given the policy's output.
+      in_flight: rollouts in flight in one tree at a time, 1 to 16384; with 1 the result is determined by the policy's output.
       open_problems: problems searched at the same time, >= 1; their leaves share the batches.
       batch_leaves: most leaves in one call of the policy, >= 1.
-      first_play_urgency: the UCT value of an unvisited child, finite or inf.
+      first_play_urgency: the UCT value of an unvisited child, any number, inf included.
       virtual_loss: value taken from a child per rollout in flight through it, >= 0.
       choice: how the answer is chosen at the end.
       behaviour: DEFAULT, or REFERENCE through `SearchConfig.reference`.
@@ -86,11 +89,17 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for name, kind in (("annotation", Annotation), ("choice", Choice), ("behaviour", Behaviour)):
             object.__setattr__(self, name, _enum(kind, name, getattr(self, name)))
-        for name in ("rollouts", "candidates", "max_depth", "max_consecutive_errors", "in_flight", "open_problems", "batch_leaves"):
-            _check_integer(name, getattr(self, name), 1)
+        for name in (
+            "rollouts",
+            "candidates",
+            "max_depth",
+            "max_consecutive_errors",
+            "in_flight",
+            "open_problems",
+            "batch_leaves",
+        ):
+            _check_integer(name, getattr(self, name), 1, _MOST.get(name))
         _check_integer("seed", self.seed, 0)
-        if self.max_depth > 60_000:
-            raise InvalidInput(f"max_depth is {self.max_depth}: give at most 60000")
         for name in ("c", "virtual_loss"):
             value = getattr(self, name)
             if not _is_real(value) or not math.isfinite(value) or value < 0:
@@ -133,9 +142,11 @@ def _enum(kind: type[enum.Enum], name: str, value: Any) -> enum.Enum:
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
 
 
-def _check_integer(name: str, value: Any, least: int) -> None:
+def _check_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidInput(f"{name} is {value!r}: give an integer >= {least}")
+    if most is not None and value > most:
+        raise InvalidInput(f"{name} is {value!r}: give at most {most}")

@@ -16,6 +16,8 @@ which is the format of the released rStar-Math datasets. A step's text runs up t
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rstar_fast.types import Partial
@@ -33,6 +35,8 @@ MARKERS: tuple[str, ...] = (CODE, END_OF_STEP, END_OF_CODE, OUTPUT, END_OF_OUTPU
 
 _PROMPT = "<|user|>:\n{}\n<|assistant|>: Let's think step by step and solve the problem with code."
 _BOXED = "\\boxed{"
+_MARKER = re.compile("|".join(map(re.escape, MARKERS)))
+_CODE_OR_OUTPUT = re.compile(f"{re.escape(CODE)}|{re.escape(OUTPUT)}.*?{re.escape(END_OF_OUTPUT)}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +71,36 @@ def prompt_of(question: str) -> str:
 def parse(text: str, solution: str) -> Step:
     """Parses the step `text` that continues `solution` ("" at the root).
 
-    Code is what stands between `<code>` and `<end_of_code>`, in a block that may span several steps. Text outside a block
-    is never run. A `\\boxed{}` with content outside a block is the answer.
+    Code is what stands between `<code>` and the next `<end_of_code>`, in a block that may span several steps; of several
+    blocks in one step the last counts. Text outside a block is never run. A `\\boxed{}` with content, outside of blocks and of
+    `<output>…<end_of_output>`, is the answer.
     """
     prefix, is_open = _open_block(solution)
-    code_parts, text_parts = [], []
-    rest = text
-    ends_code = False
-    while rest:
-        if is_open:
-            part, closed, rest = rest.partition(END_OF_CODE)
-            code_parts.append(part)
-            is_open, ends_code = not closed, bool(closed)
-        else:
-            part, opened, rest = rest.partition(CODE)
-            text_parts.append(part)
-            if opened:
-                is_open, prefix, code_parts = True, "", []
-    code = "".join(code_parts).replace(END_OF_STEP, "")
-    answer = boxed("".join(text_parts))
-    return Step(text, code if code.strip() else None, prefix, ends_code, answer or None)
+    code, ends_code = "", False
+    texts: list[str] = []
+    for number, (in_code, part, closed) in enumerate(_parts(text, is_open)):
+        if not in_code:
+            texts.append(part)
+            continue
+        code, ends_code = part, closed
+        if number or not is_open:  # a block of its own
+            prefix = ""
+    code = code.replace(END_OF_STEP, "")
+    # A step may close the block and add nothing: what the block prints belongs into the solution all the same.
+    runs = code.strip() or (ends_code and prefix.strip())
+    answer = next((found for part in reversed(texts) if (found := boxed(part)) is not None), None)
+    return Step(text, code if runs else None, prefix, ends_code, answer or None)
 
 
 def render(step: Step, output: str) -> str:
-    """The text of the node: the step, and behind a closed code block what the program printed."""
+    """The text of the node: the step, and behind a closed code block what the program printed.
+
+    Markers that the program printed are written as [code], [end_of_code] ..., so that they end and open nothing.
+    """
     if not step.ends_code:
         return step.text
-    return f"{step.text}\n{OUTPUT}{output.strip()}{END_OF_OUTPUT}"
+    printed = _MARKER.sub(lambda match: f"[{match[0][1:-1]}]", output.strip())
+    return f"{step.text}\n{OUTPUT}{printed}{END_OF_OUTPUT}"
 
 
 def boxed(text: str) -> str | None:
@@ -121,7 +128,31 @@ def boxed(text: str) -> str | None:
 
 def _open_block(solution: str) -> tuple[str, bool]:
     """The code of the block that is open at the end of `solution`, and whether one is."""
-    start = solution.rfind(CODE)
-    if start < 0 or solution.find(END_OF_CODE, start) >= 0:
-        return "", False
-    return solution[start + len(CODE) :].replace(END_OF_STEP, ""), True
+    code, is_open = "", False
+    for in_code, part, closed in _parts(solution, False):
+        code, is_open = part, in_code and not closed
+    return (code.replace(END_OF_STEP, ""), True) if is_open else ("", False)
+
+
+def _parts(text: str, in_code: bool) -> Iterator[tuple[bool, str, bool]]:
+    """Splits a text into code and what stands outside of it; outputs are left out.
+
+    Args:
+      in_code: the text begins in an open block.
+
+    Yields:
+      Whether the part is code, the part without its markers, whether it is code whose block ends.
+    """
+    while True:
+        if in_code:
+            part, closed, text = text.partition(END_OF_CODE)
+            yield True, part, bool(closed)
+            if not closed:
+                return
+            in_code = False
+        found = _CODE_OR_OUTPUT.search(text)
+        if found is None:
+            yield False, text, False
+            return
+        yield False, text[: found.start()], False
+        in_code, text = found[0] == CODE, text[found.end() :]

@@ -51,7 +51,7 @@ class Problem:
     def __post_init__(self) -> None:
         if not isinstance(self.question, str) or not self.question.strip():
             raise InvalidInput(f"a problem needs a question, got {self.question!r}: give a non-empty string")
-        if not self.id:
+        if self.id is None or self.id == "":
             digest = hashlib.blake2b(self.question.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
             object.__setattr__(self, "id", digest)
         elif not isinstance(self.id, str):
@@ -64,7 +64,16 @@ class AnswerKey(Mapping[str, str]):
     __slots__ = ("_answers",)
 
     def __init__(self, answers: Mapping[str, str]) -> None:
+        """Copies the answers.
+
+        Raises:
+          InvalidInput: they are no mapping from the ids of problems to non-empty text.
+        """
+        if not isinstance(answers, Mapping):
+            raise InvalidInput(f"an answer key is made from {type(answers).__name__}: give a mapping from problem id to answer")
         for problem_id, answer in answers.items():
+            if not isinstance(problem_id, str):
+                raise InvalidInput(f"the key has the problem id {problem_id!r}: ids are text, as Problem.id gives them")
             if not isinstance(answer, str) or not answer.strip():
                 raise InvalidInput(f"the key of problem {problem_id!r} is {answer!r}: give its answer as non-empty text")
         self._answers = dict(answers)
@@ -252,21 +261,31 @@ class Tree:
         """Wraps columns as TREE_COLUMNS and TREE_TEXTS describe them; see `from_texts` for making the texts.
 
         Raises:
-          InvalidInput: a column is missing or has another dtype or length.
+          InvalidInput: a column is missing or has another dtype or length, or texts do not fill their bytes in order.
         """
         self._columns = dict(columns)
-        if "parent" not in self._columns or not len(self._columns["parent"]):
+        if not np.size(self._columns.get("parent", ())):
             raise InvalidInput("a tree needs a column 'parent' with at least the root: the columns are incomplete")
-        count = len(self._columns["parent"])
+        count = np.size(self._columns["parent"])
         expected = [(name, dtype, count) for name, dtype in TREE_COLUMNS.items()]
         expected += [(f"{name}_offsets", np.int64, count + 1) for name in TREE_TEXTS]
         expected += [(f"{name}_bytes", np.uint8, None) for name in TREE_TEXTS]
         for name, dtype, length in expected:
             column = self._columns.get(name)
-            if column is None or column.dtype != dtype or column.ndim != 1 or length not in (None, len(column)):
-                found = "nothing" if column is None else f"{column.dtype}{list(column.shape)}"
-                raise InvalidInput(f"tree column {name!r} is {found}: expected {np.dtype(dtype)}[{length or 'any'}]")
-            column.flags.writeable = False
+            found = f"of type {type(column).__name__}" if column is not None else "missing"
+            if isinstance(column, np.ndarray):
+                if column.dtype == dtype and column.ndim == 1 and length in (None, len(column)):
+                    continue
+                found = f"{column.dtype}{list(column.shape)}"
+            raise InvalidInput(f"tree column {name!r} is {found}: expected {np.dtype(dtype)}[{length or 'any'}]")
+        for name in TREE_TEXTS:
+            offsets, size = self._columns[f"{name}_offsets"], len(self._columns[f"{name}_bytes"])
+            if offsets[0] != 0 or offsets[-1] != size or np.any(offsets[1:] < offsets[:-1]):
+                raise InvalidInput(
+                    f"tree column '{name}_offsets' does not run in order from 0 to the {size} bytes of '{name}_bytes'"
+                )
+        for name, *_ in expected:
+            self._columns[name].flags.writeable = False
 
     @classmethod
     def from_texts(cls, columns: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str]]) -> Tree:
@@ -293,6 +312,8 @@ class Tree:
         return Node(self, 0)
 
     def __getitem__(self, tag: str) -> Node:
+        if not isinstance(tag, str):
+            raise TypeError(f"a node is found by its tag, as in tree['0.3.1'], not by {tag!r}; iterate over the tree for all")
         node = self.root
         try:
             first, *path = (int(part) for part in tag.split("."))
@@ -323,11 +344,14 @@ class Node:
 
     @cached_property
     def tag(self) -> str:
-        """"0" at the root; "0.3.1" is the first child of the root's third child."""
-        parent = self.parent
-        if parent is None:
-            return "0"
-        return f"{parent.tag}.{self.index - self.tree._columns['first_child'][parent.index] + 1}"
+        """ "0" at the root; "0.3.1" is the first child of the root's third child."""
+        first_child = self.tree._columns["first_child"]
+        numbers: list[int] = []
+        node, parent = self, self.parent
+        while parent is not None:  # no recursion: solutions may have thousands of steps
+            numbers.append(node.index - int(first_child[parent.index]) + 1)
+            node, parent = parent, parent.parent
+        return ".".join(map(str, [0, *reversed(numbers)]))
 
     @property
     def text(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
+import keyword
 import re
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 
 from rstar_fast import nano, steps
 from rstar_fast.nano import generator
-from rstar_fast.nano.family import _NOVEL_NAMES, _NOVEL_THINGS
+from rstar_fast.nano.family import _NAMES, _NOVEL_NAMES, _NOVEL_THINGS, _THINGS
 from rstar_fast.nano.program import Program, Term, call, term
 from rstar_fast.types import InvalidInput
 
@@ -83,6 +85,38 @@ def test_questions_and_wordings_of_the_splits_differ() -> None:
     blank = re.compile(r"\d+")
     shapes = {blank.sub("#", record.problem.question) for record in TRAIN + HELD_OUT}
     assert not shapes & {blank.sub("#", record.problem.question) for record in NOVEL}
+
+
+def skeletons_of(family, level: int, novel: bool, count: int) -> set[str]:
+    """The wordings of a family's questions, with numbers, names and things masked."""
+    masks = (
+        (re.compile(rf"\b(?:{'|'.join(_NAMES + _NOVEL_NAMES)})\b"), "NAME"),
+        (re.compile(rf"\b(?:{'|'.join(_THINGS + _NOVEL_THINGS)})\b", re.IGNORECASE), "THINGS"),
+        (re.compile(r"\d+"), "#"),
+    )
+    found = set()
+    for seed in range(count):
+        random = Random(seed)
+        text = family.ask(family.draw(random, level), generator.Words(random, novel))
+        for pattern, mask in masks:
+            text = pattern.sub(mask, text)
+        found.add(text)
+    return found
+
+
+@pytest.mark.parametrize("family", nano.FAMILIES, ids=lambda family: family.name)
+def test_no_seen_wording_is_a_novel_one_and_each_family_has_many(family) -> None:
+    for level in nano.LEVELS:
+        seen = skeletons_of(family, level, False, 300)
+        assert len(seen) >= 5
+        assert not seen & skeletons_of(family, level, True, 300)
+
+
+def test_names_and_things_are_identifiers_of_their_own() -> None:
+    pools = (_NAMES, _NOVEL_NAMES, _THINGS, _NOVEL_THINGS)
+    words = [word for pool in pools for word in pool]
+    assert len(set(words)) == len(words)
+    assert all(word.isidentifier() and not keyword.iskeyword(word) and not hasattr(builtins, word) for word in words)
 
 
 def test_the_readme_question_is_a_held_out_problem_of_level_1() -> None:

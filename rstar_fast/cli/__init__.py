@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rstar_fast.cli.demo_command import demo
+from rstar_fast.cli.rendering import one_line
 from rstar_fast.cli.search_command import search
 from rstar_fast.types import RstarError
 
@@ -26,7 +27,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except RstarError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {one_line(str(error))}", err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)

@@ -18,8 +18,8 @@ from rich.tree import Tree as Drawing
 from rstar_fast.cli.progress import SearchProgress, duration
 from rstar_fast.cli.rendering import headline, result_lines, visible
 from rstar_fast.config import SearchConfig
-from rstar_fast.evaluation import wilson
-from rstar_fast.types import Expansion, FailureKind, NewStep, Problem, ProgressEvent, SearchResult
+from rstar_fast.evaluation import correctness, wilson
+from rstar_fast.types import Expansion, NewStep, Problem, ProgressEvent, SearchResult
 
 if TYPE_CHECKING:
     from rstar_fast.nano import Record
@@ -159,7 +159,7 @@ def accuracy_table(records: Sequence[Record], methods: dict[str, Sequence[Search
     A problem that failed for want of an answer is not right; one that failed for another reason is left out and said.
     """
     table = Table("level", *methods)
-    correct = {name: _correct(records, results) for name, results in methods.items()}
+    correct = {name: correctness([record.answer for record in records], results) for name, results in methods.items()}
     for level in sorted({record.level for record in records}):
         at = [i for i, record in enumerate(records) if record.level == level]
         table.add_row(str(level), *(_share([verdicts[i] for i in at]) for verdicts in correct.values()))
@@ -168,17 +168,6 @@ def accuracy_table(records: Sequence[Record], methods: dict[str, Sequence[Search
     table.add_row("95%", *(_interval(verdicts) for verdicts in correct.values()), style="dim")
     left_out = [f"{name}: {verdicts.count(None)}" for name, verdicts in correct.items() if None in verdicts]
     return Group(table, *([Text(f"failed and left out: {', '.join(left_out)}")] if left_out else []))
-
-
-def _correct(records: Sequence[Record], results: Sequence[SearchResult]) -> list[bool | None]:
-    """Whether each answer is right; None where the search failed for another reason than that it found none."""
-    from rstar_fast.grading import grade_many
-
-    verdicts = grade_many([(record.answer, result.answer or "") for record, result in zip(records, results, strict=True)])
-    return [
-        None if result.failure is not None and result.failure.kind is not FailureKind.NO_ANSWER else verdict.equal
-        for result, verdict in zip(results, verdicts, strict=True)
-    ]
 
 
 def _share(verdicts: Sequence[bool | None]) -> str:

@@ -10,16 +10,22 @@ from typing import Any
 from rstar_fast import steps
 from rstar_fast.types import SearchResult, Trajectory
 
-# Models write anything, also what a terminal would obey.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# Models write anything, also what a terminal would obey: control characters, and marks that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _OUTPUT = re.compile(f"{re.escape(steps.OUTPUT)}(.*?){re.escape(steps.END_OF_OUTPUT)}", re.DOTALL)
 _MARKERS = re.compile("|".join(map(re.escape, steps.MARKERS)))
+_BREAKS = re.compile(r"[ \t\r]*\n[ \t\r\n]*")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 def visible(text: str) -> str:
     """Text that is safe to print: control characters (but newline and tab) and lone surrogates as escapes like \\x1b."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str) -> str:
+    """`visible`, in one line: a line break, and the white space around it, becomes a space."""
+    return visible(_BREAKS.sub(" ", text))
 
 
 def readable(text: str) -> str:
@@ -58,11 +64,11 @@ def result_lines(result: SearchResult) -> list[str]:
     """A result for a reader: answer, score, votes, what it cost, the best solution."""
     lines = []
     if result.failure is not None:
-        lines.append(f"failed    {visible(str(result.failure))}")
+        lines.append(f"failed    {one_line(str(result.failure))}")
     else:
         score = "" if result.score is None else f"    score {result.score:.3f}"
-        lines.append(f"answer    {visible(result.answer or '')}{score}")
-        votes = [f"{visible(answer)}: {weight:.2f}" for answer, weight in result.votes.items()]
+        lines.append(f"answer    {one_line(result.answer or '')}{score}")
+        votes = [f"{one_line(answer)}: {weight:.2f}" for answer, weight in result.votes.items()]
         lines.append(f"votes     {'    '.join(votes)}")
     stats = result.stats
     lines.append(

@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from rstar_fast.cli.progress import SearchProgress
-from rstar_fast.cli.rendering import result_json, result_lines, visible
+from rstar_fast.cli.rendering import one_line, result_json, result_lines
 from rstar_fast.config import Annotation, Choice, SearchConfig
 from rstar_fast.evaluation import wilson
 from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file, read_problems
@@ -85,7 +85,7 @@ def load_config(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"there is no file {path}: give --config a YAML file of search settings") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
         raise InvalidInput(f"{path} is not valid YAML{where}: {getattr(error, 'problem', None) or error}") from None
@@ -103,23 +103,29 @@ def _settings(path: Path | None, options: Mapping[str, Any]) -> SearchConfig:
 def _problems(argument: str, skip_malformed: bool) -> ProblemFile:
     if not looks_like_file(argument):
         return ProblemFile((Problem(argument),), AnswerKey({}))
-    given = read_problems(argument, skip_malformed=skip_malformed)
+    given = read_problems(argument, skip_malformed=True)
+    unit = "record" if Path(argument).suffix.lower() in (".json", ".parquet") else "line"  # what MalformedRow.line counts
+    if given.malformed and not skip_malformed:
+        first, more = given.malformed[0], len(given.malformed) - 1
+        others = f" (and {more} more malformed {unit}{'s' if more > 1 else ''})" if more else ""
+        raise InvalidInput(
+            f"{argument}, {unit} {first.line}: {first.reason}{others}; "
+            "mend the file, or search the rest of it with --skip-malformed"
+        )
     for row in given.malformed:
-        typer.echo(f"skipped {argument}, line {row.line}: {visible(row.reason)}", err=True)
+        typer.echo(f"skipped {one_line(argument)}, {unit} {row.line}: {one_line(row.reason)}", err=True)
     return given
 
 
-def _searched(
-    given: ProblemFile, policy: str, ppm: str, settings: SearchConfig, out: Path | None
-) -> Sequence[SearchResult]:
+def _searched(given: ProblemFile, policy: str, ppm: str, settings: SearchConfig, out: Path | None) -> Sequence[SearchResult]:
     answers = None
     if settings.annotation.needs_key:
         answers = given.answers
         missing = sum(problem.id not in answers for problem in given.problems)
         if missing:
             raise InvalidInput(
-                f"--annotation {settings.annotation.value} grades against a key, but {missing} of {len(given.problems)} problems "
-                "have no answer: give a file whose records all have an 'answer'"
+                f"--annotation {settings.annotation.value} grades against a key, but {missing} of {len(given.problems)} "
+                "problems have no answer: give a file whose records all have an 'answer'"
             )
     import rstar_fast  # the models' libraries take seconds to load: not before the input is known to be good
 
@@ -135,7 +141,9 @@ def _searched(
             typer.echo("interrupted, nothing is kept: with --out FOLDER a run continues where it stopped", err=True)
         else:
             command = f"rstar-fast {shlex.join(sys.argv[1:])}"
-            typer.echo(f"interrupted: {done} of {total} problems are finished and kept in {out}; to continue: {command}", err=True)
+            typer.echo(
+                f"interrupted: {done} of {total} problems are finished and kept in {out}; to continue: {command}", err=True
+            )
         raise typer.Exit(130) from None
 
 
@@ -175,7 +183,7 @@ class _Summary:
             counts = Counter(failure.kind.value for failure in self.failures.values())
             lines.append(f"failed    {', '.join(f'{count} {kind}' for kind, count in counts.most_common())}")
             for problem_id, failure in list(self.failures.items())[:_FAILURES_LISTED]:
-                lines.append(f"  {visible(problem_id)}: {visible(str(failure))}")
+                lines.append(f"  {one_line(problem_id)}: {one_line(str(failure))}")
             if len(self.failures) > _FAILURES_LISTED:
                 lines.append(f"  and {len(self.failures) - _FAILURES_LISTED} more")
         if self.correct:
@@ -210,10 +218,10 @@ def _show_many(results: Sequence[SearchResult], given: ProblemFile, out: Path | 
     elif out is None:
         for result in results:
             if result.failure is None:
-                typer.echo(f"{visible(result.problem.id)}  {visible(result.answer or '')}")
+                typer.echo(f"{one_line(result.problem.id)}  {one_line(result.answer or '')}")
     lines = summary.lines()
     if out is not None:
-        lines.append(f"results   {out}")
+        lines.append(f"results   {one_line(str(out))}")
     typer.echo("\n".join(lines), err=as_json)
     if len(summary.failures) == summary.total:
         raise typer.Exit(1)

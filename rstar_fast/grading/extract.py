@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from rstar_fast import steps
-from rstar_fast.grading.text import clean
+from rstar_fast.grading.reading import normal_form
 
-_SAID = re.compile(r"(?:final\s+)?answer\s*(?:is|:|=)\s*:?\s*(.+?)(?:\.\s|\.?$|\n)", re.IGNORECASE)
+_SAID = re.compile(r"answer[ \t]*(?:is|:|=)[ \t]*:?[ \t]*(\S.*?)(?:\.\s|\.?$)", re.IGNORECASE | re.MULTILINE)
 
 
 def extract(text: str) -> str | None:
@@ -19,9 +19,10 @@ def extract(text: str) -> str | None:
         tail = text.rpartition("####")[2].strip()
         return tail.splitlines()[0].strip() if tail else None
     said = _SAID.findall(text)
-    return said[-1].strip().strip("*") or None if said else None
+    return said[-1].strip().strip("*").strip() or None if said else None
 
 
 def normalise(answer: str) -> str:
     """The answer's text in one form: equal normal forms are equal answers, different ones may be."""
-    return re.sub(r"\s+", "", clean(answer))
+    form = normal_form(answer)
+    return answer.strip() if form is None else form

@@ -6,8 +6,18 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_TOKEN = re.compile(r"\s*(\d+\.?\d*|\.\d+|\\frac|\\cdot(?![a-z])|\\times(?![a-z])|\\div(?![a-z])|\*\*|[-+*/^(){}]|E|e(?=[-+]?\d))")
-_MOST_DIGITS = 2000
+_TOKEN = re.compile(
+    r"\s*(\d+\.?\d*|\.\d+|\\frac|\\cdot(?![a-z])|\\times(?![a-z])|\\div(?![a-z])|\*\*|[-+*/^(){}]|E|e(?=[-+]?\d))"
+)
+_MOST_CHARACTERS = 2000
+_MOST_BITS = 8000  # of a power, so that no text of 2000 characters takes long
+_DECIMAL = re.compile(r"([-+]?)\s*(\d+(?:\.\d*)?|\.\d+)")
+_SCIENTIFIC = re.compile(
+    r"([-+]?)\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:[eE]|(?:\\times|\\cdot|\*)\s*10\s*(?:\^|\*\*))\s*([-+]?\s*\d{1,3}|\{\s*[-+]?\s*\d{1,3}\s*\})"
+)
+_REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{(\d{1,50})\}")
+_FLOAT_DIGITS = 12
+_FLOAT_NOISE = Fraction(1, 10**11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +26,57 @@ class Number:
 
     Attributes:
       decimals: digits behind the point when it was written as one decimal number; None otherwise.
+      digits: its significant digits then; 0 otherwise.
     """
 
     value: Fraction
     decimals: int | None = None
+    digits: int = 0
+
+    @property
+    def is_float(self) -> bool:
+        """Whether a program may have printed it: a decimal of as many digits as a computation in floats gives."""
+        return self.decimals is not None and self.digits >= _FLOAT_DIGITS
+
+    def percent(self) -> Number:
+        """The hundredth part."""
+        return Number(self.value / 100, None if self.decimals is None else self.decimals + 2, self.digits)
+
+
+def agree(key: Number, answer: Number, least_decimals: int) -> bool:
+    """Whether two numbers are equal: exactly; or one rounds the other, which is no decimal and does not end.
+
+    A number of 12 digits or more behind a point is what a program prints: it may be off in its last digits, and rounds to a
+    shorter key as the closed form does that it was computed from.
+
+    Args:
+      least_decimals: how many decimals a key needs to stand for what rounds to it; an answer needs 6.
+    """
+    if key.value == answer.value:
+        return True
+    if (key.is_float or answer.is_float) and abs(key.value - answer.value) <= _FLOAT_NOISE * abs(key.value):
+        return True
+    if key.decimals is not None and (_unending(answer) or answer.is_float and answer.digits > key.digits):
+        return rounds_to(answer.value, key, least_decimals)
+    return answer.decimals is not None and _unending(key) and rounds_to(key.value, answer, 6)
+
+
+def rounds_to(exact: Fraction, decimal: Number, least_decimals: int) -> bool:
+    """Whether `decimal`, written with enough decimals and two significant digits, is `exact` rounded."""
+    if decimal.decimals is None or decimal.decimals < least_decimals or decimal.digits < 2:
+        return False
+    if decimal.is_float and abs(exact - decimal.value) <= _FLOAT_NOISE * abs(exact):
+        return True
+    return abs(exact - decimal.value) * 2 <= Fraction(1, 10**decimal.decimals)
+
+
+def _unending(number: Number) -> bool:
+    """Whether it was not written as a decimal, and could not be."""
+    rest = number.value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return number.decimals is None and rest != 1
 
 
 class _NotANumber(Exception):
@@ -28,15 +85,37 @@ class _NotANumber(Exception):
 
 def number_of(text: str) -> Number | None:
     """The exact value of +, -, *, /, powers, \\frac and mixed numbers over numerals; None for anything else, or too large."""
-    plain = re.fullmatch(r"([-+]?)\s*(\d+(?:\.\d*)?|\.\d+)", text)
-    if plain and len(text) <= _MOST_DIGITS:
-        value = Fraction(plain[2].rstrip(".") if plain[2].rstrip(".") else "0")
-        decimals = len(plain[2].partition(".")[2]) if "." in plain[2] else None
-        return Number(-value if plain[1] == "-" else value, decimals or None)
-    if len(text) > _MOST_DIGITS or not re.search(r"\d", text):
+    text = text.strip()
+    if len(text) > _MOST_CHARACTERS or not re.search(r"\d", text):
         return None
+    return _decimal(text) or _repeating(text) or _computed(text)
+
+
+def _decimal(text: str) -> Number | None:
+    match = _DECIMAL.fullmatch(text) or _SCIENTIFIC.fullmatch(text)
+    if not match:
+        return None
+    mantissa = match[2].rstrip(".")
+    exponent = int(re.sub(r"[{}\s]", "", match[3])) if match.re is _SCIENTIFIC else 0
+    value = Fraction(mantissa) * Fraction(10) ** exponent
+    behind = len(mantissa.partition(".")[2])
+    decimals = behind - exponent if behind or exponent < 0 else None
+    digits = len(mantissa.replace(".", "").lstrip("0"))
+    return Number(-value if match[1] == "-" else value, decimals, digits if decimals is not None else 0)
+
+
+def _repeating(text: str) -> Number | None:
+    match = _REPEATING.fullmatch(text)
+    if not match:
+        return None
+    ahead, period = match[2] + match[3], match[4]
+    value = (int(ahead or "0") + Fraction(int(period), 10 ** len(period) - 1)) / 10 ** len(match[3])
+    return Number(-value if match[1] == "-" else value)
+
+
+def _computed(text: str) -> Number | None:
     tokens, at = [], 0
-    while at < len(text.rstrip()):
+    while at < len(text):
         match = _TOKEN.match(text, at)
         if not match:
             return None
@@ -45,9 +124,7 @@ def number_of(text: str) -> Number | None:
     try:
         parser = _Parser(tokens)
         value = parser.sum()
-        if parser.peek() is not None:
-            return None
-        return Number(value)
+        return Number(value) if parser.peek() is None else None
     except (_NotANumber, ZeroDivisionError, RecursionError):
         return None
 
@@ -98,7 +175,8 @@ class _Parser:
         if self.peek() in ("^", "**"):
             self._next()
             exponent = self._exponent()
-            if exponent.denominator != 1 or abs(exponent) * max(base.numerator.bit_length(), base.denominator.bit_length()) > 8000:
+            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+            if exponent.denominator != 1 or abs(exponent) * bits > _MOST_BITS or self.peek() in ("^", "**"):
                 raise _NotANumber
             base = base ** int(exponent)
         return base
@@ -144,7 +222,7 @@ class _Parser:
 
     @staticmethod
     def _proper(fraction: Fraction) -> Fraction:
-        if not 0 < fraction < 1:
+        if not 0 <= fraction < 1:
             raise _NotANumber
         return fraction
 

@@ -1,75 +1,122 @@
-"""The confined process that does the mathematics: started when first needed, bounded for every pair, replaced when it fails."""
+"""The confined process that evaluates expressions: started when needed, bounded for every text, replaced when it fails."""
 
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 
+from rstar_fast.grading.evaluation import Evaluation, from_message
 from rstar_fast.sandbox.protocol import Broken, receive, send
-from rstar_fast.types import Verdict, VerdictReason
+from rstar_fast.types import RstarError, VerdictReason
 
-_PAIR_S = 5.0
 _START_S = 120.0
+_MOST_KNOWN = 20_000
 _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+_NO_TIME = Evaluation(VerdictReason.TIMED_OUT)
+_NOT_UNDERSTOOD = Evaluation(VerdictReason.NOT_UNDERSTOOD)
 
 
-def mathematics(key: str, answer: str) -> Verdict:
-    """Whether two expressions in cleaned LaTeX are equal, by math-verify, within 5 seconds of wall-clock time."""
+class GraderUnavailable(RstarError):
+    """The process that evaluates expressions does not start on this machine."""
+
+
+def evaluate(text: str, timeout_s: float) -> tuple[Evaluation, float]:
+    """Evaluates one expression in cleaned LaTeX, in the process; what it found for a text, failures included, is kept.
+
+    Args:
+      timeout_s: wall-clock seconds for this text, without waiting for other threads or the start of a process. A text that
+        has timed out is tried again only if it is given half as much again.
+
+    Returns:
+      The evaluation, and the seconds that it took now, 0 where it was known. Its failure is TIMED_OUT where time or memory
+      did not suffice, NOT_UNDERSTOOD where the text is no expression or the process crashed on it.
+
+    Raises:
+      GraderUnavailable: no process can be started.
+    """
     # By process: a forked one must not share the pipes of its parent.
-    return _mathematician(os.getpid()).compare(key, answer)
+    return _EVALUATORS.setdefault(os.getpid(), _Evaluator()).evaluate(text, timeout_s)
 
 
-@functools.cache
-def _mathematician(process_id: int) -> _Mathematician:
-    return _Mathematician()
-
-
-class _Mathematician:
-    """The process, for one pair at a time; callers on other threads wait."""
+class _Evaluator:
+    """The process, for one text at a time; callers on other threads wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
-        self._known: dict[tuple[str, str], Verdict] = {}
-        atexit.register(self.stop)
+        self._known: dict[str, tuple[Evaluation, float]] = {}  # with the seconds that it was given
+        self._registered = False
 
-    def compare(self, key: str, answer: str) -> Verdict:
+    def evaluate(self, text: str, timeout_s: float) -> tuple[Evaluation, float]:
+        known = self._kept(text, timeout_s)
+        if known is not None:
+            return known, 0.0
+        if timeout_s <= 0:
+            return _NO_TIME, 0.0
         with self._lock:
-            if (key, answer) not in self._known:
-                if len(self._known) > 10_000:
-                    self._known.clear()
-                self._known[key, answer] = self._ask(key, answer)
-            return self._known[key, answer]
+            known = self._kept(text, timeout_s)
+            if known is not None:
+                return known, 0.0
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            evaluation, seconds = self._ask(text, timeout_s)
+            self._known[text] = evaluation, timeout_s
+            return evaluation, seconds
 
-    def _ask(self, key: str, answer: str) -> Verdict:
-        if self._process is None:
-            self._start()
-        assert self._process is not None and self._process.stdin is not None
+    def _kept(self, text: str, timeout_s: float) -> Evaluation | None:
+        known = self._known.get(text)
+        if known is None or known[0].failure is VerdictReason.TIMED_OUT and timeout_s >= 1.5 * known[1]:
+            return None
+        return known[0]
+
+    def _ask(self, text: str, timeout_s: float) -> tuple[Evaluation, float]:
+        """Has a text evaluated; the process is stopped whenever its next reply might not be to the next text."""
         try:
-            send(self._process.stdin.fileno(), {"key": key, "answer": answer})
-            return Verdict(**self._verdict(_PAIR_S))
-        except (Broken, KeyError, ValueError, TypeError):  # too long, out of memory, or dead: the next pair gets a new process
+            process = self._sent(text)
+            begin = time.monotonic()
+            evaluation = self._reply(process, timeout_s)
+        except (Broken, KeyError, ValueError, TypeError, ZeroDivisionError):
+            # Killed from outside, as a machine out of memory does it, or crashed on this text.
+            status = self.stop()
+            evaluation = _NO_TIME if status == -signal.SIGKILL else _NOT_UNDERSTOOD
+        except BaseException:
             self.stop()
-            return Verdict(False, VerdictReason.TIMED_OUT)
+            raise
+        if evaluation.failure is VerdictReason.TIMED_OUT:
+            self.stop()  # it is busy, or its memory is in pieces
+        return evaluation, time.monotonic() - begin
 
-    def _verdict(self, timeout_s: float) -> dict[str, object]:
-        assert self._process is not None and self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
+    def _sent(self, text: str) -> subprocess.Popen[bytes]:
+        """The process, which has got the text."""
+        for _ in range(2):  # one may have been killed since it was last used: that says nothing about this text
+            process = self._process or self._start()
+            try:
+                send(process.stdin.fileno(), {"text": text})  # type: ignore[union-attr]
+                return process
+            except Broken:
+                self.stop()
+        raise GraderUnavailable("the process that evaluates expressions ends by itself: is the machine out of memory?")
+
+    def _reply(self, process: subprocess.Popen[bytes], timeout_s: float) -> Evaluation:
+        descriptor = process.stdout.fileno()  # type: ignore[union-attr]
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        deadline = time.monotonic() + timeout_s
-        if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
-            raise Broken(f"no verdict within {timeout_s:g} s")
-        said = receive(descriptor)
-        return {"equal": bool(said["equal"]), "reason": VerdictReason(said["reason"])}
+        if not poll.poll(1000 * timeout_s):
+            return _NO_TIME
+        return from_message(receive(descriptor))
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
+        if not self._registered:
+            self._registered = True
+            atexit.register(self.stop)
+            os.register_at_fork(after_in_child=self.forget)
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"PYTHONHASHSEED": "0"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "rstar_fast.grading.worker"],
@@ -79,14 +126,43 @@ class _Mathematician:
             env=environment,
             start_new_session=True,
         )
-        self._verdict(_START_S)
+        try:
+            ready = self._reply(self._process, _START_S)
+        except Broken:
+            ready = _NO_TIME
+        if ready.failure is not VerdictReason.EMPTY:
+            status = self.stop()
+            raise GraderUnavailable(
+                f"the process that evaluates expressions did not start (status {status}): "
+                f"does `{sys.executable} -c 'import math_verify, sympy'` work?"
+            )
+        return self._process
 
-    def stop(self) -> None:
-        """Ends the process."""
+    def stop(self) -> int | None:
+        """Ends the process and returns the status with which it had ended by itself; None where it had not."""
+        process, self._process = self._process, None
+        if process is None or os.getpid() != self._owner:
+            return None
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            status = process.wait(0.05)  # what it died of, if it did
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            status = None
+        return status
+
+    def forget(self) -> None:
+        """Closes, in a forked process, the parent's pipes: held open, they would keep its process from ending with it."""
         process, self._process = self._process, None
         if process is not None:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-            process.kill()
-            process.wait()
+            process.returncode = 0  # not this process's child: nothing to wait for, nothing to warn of
+
+
+# One for each process: the only state of the module, empty until an expression is evaluated.
+_EVALUATORS: dict[int, _Evaluator] = {}

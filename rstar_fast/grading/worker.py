@@ -1,146 +1,215 @@
-"""The process that compares two expressions with math-verify and sympy. Its input is hostile: see `_READABLE`."""
+"""The process that evaluates expressions with math-verify and sympy. Its input is hostile: see `_READABLE`."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import os
 import re
+import signal
 import warnings
 from typing import Any
 
-from rstar_fast.grading.text import closing
+from rstar_fast.grading.evaluation import CONSTANT_DIGITS, POINT_DIGITS
 from rstar_fast.sandbox import confine
 from rstar_fast.sandbox.protocol import Broken, receive, send
 from rstar_fast.types import VerdictReason
 
 _MEMORY_MB = 1024
-_CPU_S = 1e6  # the asking side counts the wall clock of every pair; a worker lives long
-# What may reach the parser: mathematics. No quotes, no double underscores, no attributes, no backslashes but commands.
-_READABLE = re.compile(r"(?:[0-9a-zA-Z{}()\[\]+\-*/^=<>,|!:' ]|\.(?![a-zA-Z_])|_(?!_)|\\[a-zA-Z]+|\\[{}%])*")
-_FUNCTIONS = re.compile(r"(?<![\\a-zA-Z])(sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan|pi|infty|theta)(?![a-zA-Z])")
-_CALLED = re.compile(r"\\(sqrt|exp)\s*\(")
+_CPU_S = 1e6  # the asking side counts the wall clock of every text; a worker lives long
+_MOST_CHARACTERS = 1500
+_FORSAKEN_S = 30  # a text may be long at work when the asking side is killed: the process ends itself by then
+# What may reach the parser: expressions. No relations, lists, quotes, attributes; no commands but these.
+_COMMANDS = (
+    "frac sqrt binom cdot times div pi infty lfloor rfloor lceil rceil sum prod int gcd lcm max min"
+    " sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp"
+    " alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda"
+    " mu nu xi rho sigma tau phi varphi chi psi omega"
+    " Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+).replace(" ", "|")
+_READABLE = re.compile(
+    r"(?:[0-9a-zA-Z{}()\[\]+\-*/^|! ]|\.(?=\d)|_(?!_)|&|\\\\|\\(?:begin|end)\{pmatrix\}|\\(?:sum|prod)\s*_\s*\{\s*[a-z]\s*="
+    rf"|\\(?:{_COMMANDS})(?![a-zA-Z]))*+"
+)
+_UNREADABLE = re.compile(
+    r"(?<![\\a-zA-Z])(?!pmatrix)(?=[a-zA-Z]*[eiouEIOU])[a-zA-Z]{3,}"  # a word, not a product
+    r"|\\\\\s*[\[\]()]"  # what math-verify would take for a formula of its own
+    r"|\d\s*_|\d\s+\d|\d\s+\\frac|\.\d+\.|\^\s*(?:$|[+*/)^])"  # 1011_2, "3 4", 1.2.3, "5^"
+)
+_ALIGNMENT = re.compile(r"&|\\\\")
+_CALLED = re.compile(r"\\(sqrt|exp)\s*\(([^()]*)\)")
+_TOWER = re.compile(r"(\^)(\w|\{[^{}]*\}|\([^()]*\))\s*\^(\w+|\{[^{}]*\}|\([^()]*\))(?!\s*\^)")
+_COMMAND_OR_CAPITAL = re.compile(r"\\[a-zA-Z]+|([A-Z])(?:_\s*(?:([0-9a-z])|\{([0-9a-z+-]+)\}))?")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
+_DECIMAL = re.compile(r"(\d*)\.(\d+)")
+_MIXED = re.compile(r"(?<![\d}._^])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+
+# One value of every variable at each point: positive, negative (where only real values count), and whole numbers.
+_POSITIVE, _NEGATIVE, _WHOLE = 4, 2, 2
 
 
 def main() -> None:
-    """Serves pairs from standard input until it closes."""
+    """Serves texts from standard input until it closes."""
     replies = os.dup(1)
     os.dup2(2, 1)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    compare_loaded = _loaded()
+    _evaluate(r"\frac{x}{2}+\sqrt{2}")  # loads the libraries, parsers included
     confine.limit(_CPU_S, _MEMORY_MB)
-    confine.refuse_system_calls()
+    if confine.supported():
+        with contextlib.suppress(OSError):  # a kernel without filters: what reaches the parser is filtered all the same
+            confine.refuse_system_calls()
     try:
-        send(replies, {"equal": False, "reason": VerdictReason.DIFFERENT.value})  # ready
+        send(replies, {"failure": VerdictReason.EMPTY.value})  # ready
         while True:
-            pair = receive(0)
-            reason = compare_loaded(str(pair["key"]), str(pair["answer"]))
-            send(replies, {"equal": reason is VerdictReason.SAME_MATHEMATICS, "reason": reason.value})
+            text = str(receive(0)["text"])
+            signal.alarm(_FORSAKEN_S)
+            reply = evaluate(text)
+            signal.alarm(0)
+            send(replies, reply)
     except Broken:
         pass  # the asking side has closed
 
 
-def _loaded() -> Any:
-    """Loads the libraries, parsers included, and returns the comparison."""
-    compare_expressions("\\frac{x}{2}+\\sqrt{2}", "x")
-    return compare_expressions
-
-
-def compare_expressions(key: str, answer: str) -> VerdictReason:
-    """SAME_MATHEMATICS, DIFFERENT, or NOT_UNDERSTOOD where a side cannot be read or the mathematics fails on it."""
+def evaluate(text: str) -> dict[str, Any]:
+    """The message for `evaluation.from_message`; a failure where the text cannot be read or exhausts the memory."""
     try:
-        equations = [_equation(text) for text in (key, answer)]
-        if all(equations):
-            return _same_equation(*equations)
-        parsed = [_parse(text) for text in (key, answer)]
-        if any(expression is None for expression in parsed):
-            return VerdictReason.NOT_UNDERSTOOD
-        return VerdictReason.SAME_MATHEMATICS if _equal(parsed, key, answer) else VerdictReason.DIFFERENT
+        return _evaluate(text)
     except MemoryError:
-        raise
-    except Exception:  # whatever sympy raises on strange input: it was not found equal
-        return VerdictReason.NOT_UNDERSTOOD
+        return {"failure": VerdictReason.TIMED_OUT.value}
+    except Exception:  # whatever sympy raises on strange input
+        return {"failure": VerdictReason.NOT_UNDERSTOOD.value}
 
 
-def _latex(text: str) -> str | None:
-    """The text as LaTeX for the parser; None when it holds what no mathematics needs."""
-    if not _READABLE.fullmatch(text):
-        return None
-    text = text.replace("**", "^")
-    text = _FUNCTIONS.sub(lambda name: "\\" + name[1] + " ", text)
-    while called := _CALLED.search(text):
-        end = closing(text, called.end() - 1)
-        if end is None:
-            return None
-        inner = text[called.end() : end]
-        replaced = f"\\sqrt{{{inner}}}" if called[1] == "sqrt" else f"e^{{{inner}}}"
-        text = text[: called.start()] + replaced + text[end + 1 :]
-    text = re.sub(r"\^\(([^()]*)\)", r"^{\1}", text)
-    text = re.sub(r"\^(\d{2,})", r"^{\1}", text)
-    return re.sub(r"(?<=[\w)}])\s*\*\s*(?=[\w(\\{])", r" \\cdot ", text)
-
-
-def _parse(text: str) -> Any:
-    """The sympy expression of a text; None when it cannot be read."""
+def _evaluate(text: str) -> dict[str, Any]:
+    from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
-    latex = _latex(text)
+    latex = latex_of(text)
     if latex is None:
-        return None
-    found = parse(f"${latex}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
+        return {"failure": VerdictReason.NOT_UNDERSTOOD.value}
+    as_it_is = NormalizationConfig(basic_latex=False, units=False, malformed_operators=False, nits=False, boxed="none")
+    found = parse(f"${latex}$", extraction_config=[LatexExtractionConfig(normalization_config=as_it_is)], parsing_timeout=None)
     expressions = [expression for expression in found if not isinstance(expression, str)]
-    return expressions[0] if expressions else None
+    if not expressions:
+        return {"failure": VerdictReason.NOT_UNDERSTOOD.value}
+    return _worth(expressions[0])
 
 
-def _equation(text: str) -> tuple[Any, Any] | None:
-    sides = re.split(r"(?<![<>!=\\])=(?!=)", text)
-    if len(sides) != 2:
+def latex_of(text: str) -> str | None:
+    """A cleaned expression as LaTeX that the parser reads as it is meant; None when it holds what no expression needs."""
+    text = re.sub(r"(\^\s*(?:\d+|\{\s*\d+\s*\}))\s+(?=\d)", r"\1 \\cdot ", text.replace("**", "^"))  # 2^6 3^5
+    text = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text) if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])", text) else text
+    if (
+        len(text) > _MOST_CHARACTERS
+        or not _READABLE.fullmatch(text)
+        or _UNREADABLE.search(text)
+        or (_ALIGNMENT.search(text) and "{pmatrix}" not in text)
+    ):
         return None
-    left, right = map(_parse, sides)
-    return None if left is None or right is None else (left, right)
+    text = _DECIMAL.sub(lambda number: f"{{\\frac{{{number[1]}{number[2]}}}{{1{'0' * len(number[2])}}}}}", text)
+    for _ in range(len(text)):
+        called = _CALLED.sub(lambda call: f"\\sqrt{{{call[2]}}}" if call[1] == "sqrt" else f"e^{{{call[2]}}}", text, count=1)
+        if called == text:
+            break
+        text = called
+    text = re.sub(r"\^\s*\(([^()]*)\)", r"^{\1}", text)
+    text = re.sub(r"\^\s*(-\s*\d+|-\s*[a-z]|\d{2,})", r"^{\1}", text)
+    while (tower := _TOWER.sub(r"\1{\2^\3}", text)) != text:  # the parser reads a^b^c from the left
+        text = tower
+    text = _COMMAND_OR_CAPITAL.sub(_capital, text)
+    text = _MIXED.sub(lambda m: f"({m[1]}+\\frac{{{m[2]}}}{{{m[3]}}})" if int(m[2]) < int(m[3]) else m[0], text)
+    # The parser adds what stands side by side in "2(3)", takes x(3) for a function, and {...} for a set.
+    text = re.sub(r"(?<![\d^_])(\d+)\s*\((?!.*\\begin)", r"\1 \\cdot (", text)
+    text = re.sub(r"\)\s*(?=[(\d])", r") \\cdot ", text)
+    text = re.sub(r"(\\pi|(?<![\\a-zA-Z])[a-eijk-z])\s*\((?=[\d-])", r"\1 \\cdot (", text)
+    return re.sub(r"(?<=[\w)}])\s*\*\s*(?=[\w(\\{-])", r" \\cdot ", text)
 
 
-def _same_equation(key: Any, answer: Any) -> VerdictReason:
-    """Whether one difference of sides is a constant multiple of the other."""
+def _capital(match: re.Match[str]) -> str:
+    """A name for a capital letter: the parser takes R for r."""
+    if not match[1]:
+        return match[0]
+    return f"u_{{{9000 + ord(match[1])}{match[2] or match[3] or ''}}}"
+
+
+def _worth(expression: Any) -> dict[str, Any]:
     import sympy
 
-    differences = [sympy.expand(left - right) for left, right in (key, answer)]
-    if differences[0] == 0 or differences[1] == 0:
-        return VerdictReason.DIFFERENT if differences[0] != differences[1] else VerdictReason.SAME_MATHEMATICS
-    ratio = sympy.simplify(differences[0] / differences[1])
-    same = ratio.is_number and ratio.is_finite and ratio != 0
-    return VerdictReason.SAME_MATHEMATICS if same else VerdictReason.DIFFERENT
+    if isinstance(expression, (sympy.MatrixBase, sympy.MatrixExpr)):
+        matrix = expression.doit().as_explicit() if isinstance(expression, sympy.MatrixExpr) else expression
+        return {"shape": list(matrix.shape), "entries": [_worth(entry) for entry in matrix]}
+    if isinstance(expression, sympy.FiniteSet) and len(expression.args) == 1:
+        expression = expression.args[0]  # braces around the whole
+    if not isinstance(expression, sympy.Expr):
+        return {"failure": VerdictReason.NOT_UNDERSTOOD.value}
+    renamed = {symbol: sympy.I if symbol.name == "i" else sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
+    expression = expression.xreplace(renamed).doit()
+    if not expression.free_symbols and not expression.has(sympy.core.function.AppliedUndef):
+        return _constant(expression)
+    points = _points(expression)
+    if sum(point is not None for point in points) >= 3:
+        return {"points": points}
+    return {"form": sympy.srepr(sympy.expand(expression))}
 
 
-def _equal(parsed: list[Any], key: str, answer: str) -> bool:
-    import sympy
-    from math_verify import verify
-
-    if _rounds_to(key, parsed[1], least=2) or _rounds_to(answer, parsed[0], least=6):
-        return True
-    if _is_decimal(key) or _is_decimal(answer):
-        return False
-    names = [{str(symbol) for symbol in getattr(expression, "free_symbols", ())} for expression in parsed]
-    if names[0] != names[1]:  # math-verify takes R for r; only what cancels out may differ
-        return all(isinstance(expression, sympy.Expr) for expression in parsed) and sympy.simplify(parsed[0] - parsed[1]) == 0
-    return bool(verify(parsed[0], parsed[1], strict=True, timeout_seconds=None))
-
-
-def _is_decimal(text: str) -> bool:
-    return re.fullmatch(r"[-+]?\d*\.\d+", text.strip()) is not None
-
-
-def _rounds_to(text: str, exact: Any, least: int) -> bool:
-    """Whether `text` is a decimal number of enough decimals and the irrational `exact` rounds to it."""
+def _constant(expression: Any) -> dict[str, Any]:
     import sympy
 
-    if not _is_decimal(text) or not getattr(exact, "is_number", False) or exact.has(sympy.Float):
-        return False
-    decimals = len(text.strip().partition(".")[2])
-    value = sympy.N(exact, 30)
-    if decimals < least or not value.is_real or exact.is_rational:
-        return False
-    return bool(abs(value - sympy.Rational(text.strip())) * 2 <= sympy.Rational(1, 10**decimals))
+    if expression is sympy.oo or expression is -sympy.oo:
+        return {"form": str(expression)}
+    value = _digits(expression, CONSTANT_DIGITS)
+    if value is None:
+        return {"failure": VerdictReason.NOT_UNDERSTOOD.value}
+    message = {"constant": True, "points": [value]}
+    if expression.is_Rational:
+        written = f"{int(expression.p):x}/{int(expression.q):x}"
+        message["exact"] = written if len(written) < 200 else hashlib.sha256(written.encode()).hexdigest()
+    return message
+
+
+def _points(expression: Any) -> list[list[str] | None]:
+    """The values at the points; a negative one counts where it is real, as formulas hold for what they are defined for."""
+    import sympy
+
+    complex_valued = expression.has(sympy.I)
+    points: list[list[str] | None] = []
+    for index in range(_POSITIVE + _NEGATIVE + _WHOLE):
+        at = {symbol: _coordinate(symbol.name, index) for symbol in expression.free_symbols}
+        value = _digits(expression.xreplace(at).doit(), POINT_DIGITS)
+        negative = _POSITIVE <= index < _POSITIVE + _NEGATIVE
+        points.append(None if value is not None and negative and not complex_valued and value[1] != "0" else value)
+    return points
+
+
+def _coordinate(name: str, index: int) -> Any:
+    """Where the variable of this name is evaluated: by its name alone, so that every expression sees the same points."""
+    import sympy
+
+    digest = int.from_bytes(hashlib.blake2b(f"{name} {index}".encode(), digest_size=6).digest(), "big")
+    if index >= _POSITIVE + _NEGATIVE:
+        return sympy.Integer(2 + digest % 8)
+    value = sympy.Rational(1000 + digest % 8999, 3001)  # between 1/3 and 10/3
+    return value if index < _POSITIVE else -value
+
+
+def _digits(expression: Any, digits: int) -> list[str] | None:
+    """Real and imaginary part of a number, in decimal; None where it has no finite value."""
+    import sympy
+
+    try:
+        value = sympy.N(expression, digits)
+        parts = value.as_real_imag()
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError, RecursionError):
+        return None
+    written = []
+    for part in parts:
+        if not (part.is_Float or part.is_Rational) or part.is_finite is not True:
+            return None
+        accurate = part.is_Rational or part._prec > 1  # one bit is what is left of an exact zero
+        written.append(str(part) if accurate else "0")
+    return written
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words, small
+from rstar_fast.nano.family import Family, Parameters, Words, requests, small
 from rstar_fast.nano.program import Number, Program, Term, ratio, term
 
 # --- equation: linear in one unknown ---------------------------------------------------------------------------------
@@ -34,15 +34,24 @@ def _draw_equation(random: Random, level: int) -> Parameters:
 def _ask_equation(parameters: Parameters, words: Words) -> str:
     kind, a, b, c, d = parameters
     if kind == "story":
-        name = words.name()
+        name, more = words.name(), a * b + d
         return words.pick(
             (
                 f"{name} thinks of a number, adds {b} and multiplies by {a}. "
-                f"The result is the same as {c} times the number plus {a * b + d}. What is the number?",
+                f"The result is the same as {c} times the number plus {more}. What is the number?",
+                f"When {b} is added to a number and the sum is multiplied by {a}, "
+                f"the result equals {c} times the number plus {more}. Find the number.",
+                f"Find the number such that {a} times the sum of the number and {b} equals {c} times the number plus {more}.",
+                f"{name} picks a number. Adding {b} and then multiplying by {a} gives the same result as "
+                f"multiplying the number by {c} and then adding {more}. What number did {name} pick?",
+                f"The product of {a} and the sum of a number and {b} is equal to {c} times the number plus {more}. "
+                f"Determine the number.",
             ),
             (
                 f"If {name} adds {b} to a number and multiplies by {a}, "
-                f"the result is {a * b + d} more than {c} times the number. Which number is it?",
+                f"the result is {more} more than {c} times the number. Which number is it?",
+                f"A secret number, raised by {b} and then taken {a} times, is worth {c} times the secret number "
+                f"and {more} besides. Which number does {name} hide?",
             ),
         )
     equation = {
@@ -51,7 +60,20 @@ def _ask_equation(parameters: Parameters, words: Words) -> str:
         "bracket": f"{a}(x + {b}) + {c} = {d}",
         "brackets": f"{a}(x + {b}) = {c}(x + {d})",
     }[kind]
-    return words.pick((f"Solve {equation} for x.", f"What is x if {equation}?"), (f"The number x fits {equation}. Find x.",))
+    return words.pick(
+        (
+            f"Solve {equation} for x.",
+            f"What is x if {equation}?",
+            f"Find x if {equation}.",
+            f"If {equation}, what is x?",
+            f"Solve the equation {equation}.",
+            f"Solve for x: {equation}.",
+            f"Given that {equation}, find x.",
+            f"What value of x satisfies {equation}?",
+            f"Determine the value of x when {equation}.",
+        ),
+        (f"The number x fits {equation}. Find x.", f"For which x is it true that {equation}?"),
+    )
 
 
 def _work_equation(parameters: Parameters, program: Program, words: Words) -> None:
@@ -99,6 +121,8 @@ def _solve_equation(parameters: Parameters) -> Number:
 
 # --- system: two linear equations ------------------------------------------------------------------------------------
 
+_ANIMALS = {2: "birds", 4: "dogs", 6: "bees", 8: "spiders"}
+
 
 def _draw_system(random: Random, level: int) -> Parameters:
     kind = ("sum", random.choice(("sum", "heads")), random.choice(("heads", "tickets")), "tickets", "system")[level - 1]
@@ -138,39 +162,84 @@ def _ask_system(parameters: Parameters, words: Words) -> str:
     a, b, c, d, e, f, wanted = _coefficients(parameters)
     if kind == "sum":
         which = "larger" if wanted == "x" else "smaller"
+        left, right, thing = words.name(0), words.name(1), words.thing()
+        who = left if wanted == "x" else right
         return words.pick(
-            (f"The sum of two numbers is {e} and their difference is {f}. What is the {which} number?",),
-            (f"Two numbers have the sum {e} and the difference {f}. Find the {which} one.",),
+            (
+                f"The sum of two numbers is {e} and their difference is {f}. What is the {which} number?",
+                f"Two numbers add up to {e} and differ by {f}. Find the {which} number.",
+                f"Find the {which} of two numbers whose sum is {e} and whose difference is {f}.",
+                f"One number is {f} more than another, and their sum is {e}. What is the {which} number?",
+                f"{left} and {right} have {e} {thing} in total. {left} has {f} more than {right}. "
+                f"How many {thing} does {who} have?",
+                f"If x + y = {e} and x - y = {f}, what is {wanted}?",
+                f"Given x + y = {e} and x - y = {f}, find {wanted}.",
+            ),
+            (
+                f"Two numbers have the sum {e} and the difference {f}. Find the {which} one.",
+                f"Two numbers lie {f} apart and together make {e}. Which is the {which} one?",
+            ),
         )
     if kind == "heads":
-        animals = {2: "birds", 4: "dogs", 6: "bees", 8: "spiders"}
-        first, second = animals[c], animals[d]
+        first, second = _ANIMALS[c], _ANIMALS[d]
         asked = first if wanted == "x" else second
         return words.pick(
             (
                 f"There are {e} {first} and {second} with {f} legs in all. A {first[:-1]} has {c} legs and "
                 f"a {second[:-1]} has {d}. How many {asked} are there?",
+                f"A zoo has {e} {first} and {second}. Together they have {f} legs. Each {first[:-1]} has {c} legs and "
+                f"each {second[:-1]} has {d} legs. How many {asked} does the zoo have?",
+                f"Each {first[:-1]} has {c} legs and each {second[:-1]} has {d} legs. "
+                f"A group of {e} {first} and {second} has {f} legs in total. Find the number of {asked}.",
+                f"If {first} have {c} legs and {second} have {d} legs, "
+                f"how many {asked} are in a group of {e} {first} and {second} with {f} legs?",
+                f"{words.name()} counts {f} legs on {e} animals, all of them {first} or {second}. "
+                f"With {c} legs per {first[:-1]} and {d} legs per {second[:-1]}, how many {asked} are there?",
             ),
             (
-                f"Some {first} with {c} legs and {second} with {d} legs have {e} heads and "
-                f"{f} legs. How many {asked} are there?",
+                f"Some {first} with {c} legs and {second} with {d} legs have {e} heads and {f} legs. "
+                f"How many {asked} are there?",
+                f"A picture shows {first} ({c} legs each) and {second} ({d} legs each): {e} animals on {f} legs. "
+                f"How many {asked} can be seen?",
             ),
         )
     if kind == "tickets":
         asked = "adults" if wanted == "x" else "children"
         return words.pick(
             (
-                f"Adults pay {c} dollars and children pay {d} dollars. "
-                f"{e} people pay {f} dollars in all. How many {asked} are there?",
+                f"Adults pay {c} dollars and children pay {d} dollars. {e} people pay {f} dollars in all. "
+                f"How many {asked} are there?",
+                f"Entry to a museum costs {c} dollars for adults and {d} dollars for children. "
+                f"{e} visitors pay {f} dollars in total. How many {asked} are among them?",
+                f"A zoo charges {c} dollars per adult and {d} dollars per child. "
+                f"One day {e} people come and pay {f} dollars altogether. Find the number of {asked}.",
+                f"If adults pay {c} dollars each and children pay {d} dollars each, "
+                f"how many {asked} are in a group of {e} people that pays {f} dollars?",
+                f"{e} people go to a concert and pay {f} dollars in total. Each adult pays {c} dollars and "
+                f"each child pays {d} dollars. How many {asked} go to the concert?",
             ),
             (
-                f"A show sells {e} tickets for {f} dollars. Tickets cost {c} dollars for adults and "
-                f"{d} for children. How many {asked} come?",
+                f"A show sells {e} tickets for {f} dollars. Tickets cost {c} dollars for adults and {d} for children. "
+                f"How many {asked} come?",
+                f"With {e} passengers, adults at {c} dollars and children at {d} dollars, a ferry earns {f} dollars. "
+                f"How many {asked} does it carry?",
             ),
         )
+    one, two = f"{a}x + {b}y = {e}", f"{c}x + {d}y = {f}"
     return words.pick(
-        (f"If {a}x + {b}y = {e} and {c}x + {d}y = {f}, what is {wanted}?",),
-        (f"The numbers x and y fit {a}x + {b}y = {e} and {c}x + {d}y = {f}. Find {wanted}.",),
+        (
+            f"If {one} and {two}, what is {wanted}?",
+            f"Given {one} and {two}, find {wanted}.",
+            f"Let x and y satisfy {one} and {two}. What is {wanted}?",
+            f"Find {wanted} if {one} and {two}.",
+            f"Solve the system {one}, {two}. What is {wanted}?",
+            f"What is the value of {wanted} when {one} and {two}?",
+            f"Suppose that {one} and {two}. Determine {wanted}.",
+        ),
+        (
+            f"The numbers x and y fit {one} and {two}. Find {wanted}.",
+            f"For the x and y that make both {one} and {two} true, how large is {wanted}?",
+        ),
     )
 
 
@@ -179,10 +248,10 @@ def _work_system(parameters: Parameters, program: Program, words: Words) -> None
     a, b, c, d, e, f, wanted = _coefficients(parameters)
     if kind == "sum":
         if wanted == "x":
-            program.step("Half of sum plus difference")
+            program.step(f"Sum {e} plus difference {f}, halved")
             program.show(program.let("x", (term(e) + f) // 2))
         elif program.style == 0:
-            program.step("Half of sum minus difference")
+            program.step(f"Sum {e} minus difference {f}, halved")
             program.show(program.let("y", (term(e) - f) // 2))
         else:
             program.step("Half of sum plus difference is the larger")
@@ -191,25 +260,35 @@ def _work_system(parameters: Parameters, program: Program, words: Words) -> None
             program.show(program.let("y", term(e) - x))
         return
     if kind in ("heads", "tickets"):
-        low, high, name = (c, d, "y") if c < d else (d, c, "x")
-        program.step("If all were the cheaper kind")
+        first, second = (_ANIMALS[c], _ANIMALS[d]) if kind == "heads" else ("adults", "children")
+        low, high, cheap, dear = (c, d, first, second) if c < d else (d, c, second, first)
+        program.step(f"If all {e} were {cheap}")
         least = program.let("least", term(e) * low)
-        program.step("The rest comes from the other kind")
-        count = program.let(name, (term(f) - least) // (term(high) - low))
-        if name != wanted:
+        program.step(f"The rest are {dear}")
+        count = program.let(dear, (term(f) - least) // (term(high) - low))
+        if dear != (first if wanted == "x" else second):
             program.step("The others")
-            count = program.let(wanted, term(e) - count)
+            count = program.let(cheap, term(e) - count)
         program.show(count)
         return
+    _work_equations((a, b, c, d, e, f), wanted, program)
+
+
+def _work_equations(coefficients: tuple[int, ...], wanted: str, program: Program) -> None:
+    """Cramer's rule with the numbers named once, so that the formulas are always the same."""
+    a, b, c, d, e, f = (Term(name, value) for name, value in zip("abcdef", coefficients, strict=True))
+    program.step(
+        "The two equations", f"a, b, e = {a.value}, {b.value}, {e.value}", f"c, d, f = {c.value}, {d.value}, {f.value}"
+    )
     program.step("The determinant")
-    determinant = program.let("det", term(a) * d - term(b) * c)
+    determinant = program.let("det", a * d - b * c)
     values: list[Term] = []
     if wanted != "y":
         program.step("Find x")
-        values.append(program.let("x", (term(e) * d - term(b) * f) // determinant))
+        values.append(program.let("x", (e * d - b * f) // determinant))
     if wanted != "x":
         program.step("Find y")
-        values.append(program.let("y", (term(a) * f - term(e) * c) // determinant))
+        values.append(program.let("y", (a * f - e * c) // determinant))
     if len(values) == 1:
         program.show(values[0])
         return
@@ -266,10 +345,22 @@ def _ask_polynomial(parameters: Parameters, words: Words) -> str:
         "inside": f"f(g({a}))",
         "twice": f"g(f({a})) + g({a})",
     }[kind]
-    return words.pick(
-        (f"If {definitions}, what is {wanted}?", f"Let {definitions}. Find {wanted}."),
-        (f"What is {wanted} for {definitions}?",),
-    )
+    seen = [
+        f"If {definitions}, what is {wanted}?",
+        f"Let {definitions}. Find {wanted}.",
+        f"Given {definitions}, find {wanted}.",
+        f"Suppose {definitions}. What is {wanted}?",
+        f"Find {wanted} if {definitions}.",
+        f"Evaluate {wanted}, where {definitions}.",
+        f"Let {definitions}. Calculate {wanted}.",
+        f"Compute {wanted} if {definitions}.",
+    ]
+    if kind == "one":
+        seen += [
+            f"What is the value of {_polynomial_text(f)} when x = {a}?",
+            f"Evaluate {_polynomial_text(f)} at x = {a}.",
+        ]
+    return words.pick(seen, (f"What is {wanted} for {definitions}?", f"How large is {wanted} with {definitions}?"))
 
 
 def _at(coefficients: tuple[int, ...], x: Term) -> Term:
@@ -356,41 +447,102 @@ def _draw_sequence(random: Random, level: int) -> Parameters:
     )
 
 
+def _ordinal(n: int) -> str:
+    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
 def _ask_sequence(parameters: Parameters, words: Words) -> str:
     kind, first, step, extra, n = parameters
-    if kind in ("term", "sum"):
-        what = words.pick(
-            (f"A sequence starts with {first} and each term is {step} more than the last.",),
-            (f"The first term is {first} and every next one is {step} larger.",),
-        )
-        if kind == "term":
-            return f"{what} " + words.pick((f"What is term number {n}?",), (f"Find term number {n}.",))
-        return f"{what} " + words.pick(
-            (f"What is the sum of the first {n} terms?",), (f"Find the sum of the first {n} terms.",)
-        )
     if kind == "squares":
         each = f"{first}k^2 + {step}k" + (f" + {extra}" if extra else "")
         return words.pick(
-            (f"What is the sum of {each} for k from 1 to {n}?",),
-            (f"Add {each} over all k from 1 to {n}. What do you get?",),
+            (
+                *requests(f"the sum of {each} for k from 1 to {n}"),
+                f"Find the sum of all values of {each} for k = 1 to {n}.",
+                f"Compute the sum over k from 1 to {n} of {each}.",
+                f"If k goes from 1 to {n}, what is the sum of all the values {each}?",
+            ),
+            (
+                f"Add {each} over all k from 1 to {n}. What do you get?",
+                f"Let k run through 1 up to {n}. How large are all the {each} put together?",
+            ),
         )
+    if kind == "sum":
+        wanted = words.pick(
+            (
+                f"What is the sum of the first {n} terms?",
+                f"Calculate the sum of the first {n} terms.",
+                f"What do the first {n} terms add up to?",
+                f"Work out the sum of its first {n} terms.",
+                f"Determine the sum of the first {n} terms of the sequence.",
+            ),
+            (f"Find the sum of the first {n} terms.", f"How large are the first {n} terms put together?"),
+        )
+    else:
+        wanted = words.pick(
+            (
+                f"What is term number {n}?",
+                f"What is the {_ordinal(n)} term?",
+                f"Calculate the {_ordinal(n)} term.",
+                f"Determine term number {n} of the sequence.",
+                f"What is the value of the {_ordinal(n)} term?",
+                f"Work out term {n}.",
+            ),
+            (f"Find term number {n}.", f"Which number stands at place {n}?"),
+        )
+    if kind in ("term", "sum"):
+        what = words.pick(
+            (
+                f"A sequence starts with {first} and each term is {step} more than the last.",
+                f"An arithmetic sequence has first term {first} and common difference {step}.",
+                f"The first term of an arithmetic sequence is {first} and the common difference is {step}.",
+                f"A sequence begins with {first} and grows by {step} from each term to the next.",
+                f"In a sequence, the first term is {first} and each term is the term before plus {step}.",
+            ),
+            (
+                f"The first term is {first} and every next one is {step} larger.",
+                f"At place 1 stands {first}, and at each later place {step} more than at the place before.",
+            ),
+        )
+        name = words.name()
+        saves = f"{name} saves {first} dollars in week 1 and {step} dollars more each week than the week before."
+        asked = f"in week {n}" if kind == "term" else f"in the first {n} weeks together"
+        told = f"{what} {wanted}"
+        return words.pick((*(told,) * 6, f"{saves} How many dollars does {name} save {asked}?"), (told,))
     if kind == "rule":
         return words.pick(
             (
-                f"A sequence starts with {first}. Each next term is {step} times the last plus {extra}. "
-                f"What is term number {n}?",
+                f"A sequence starts with {first}. Each next term is {step} times the last plus {extra}. {wanted}",
+                f"The first term of a sequence is {first}. "
+                f"To get the next term, multiply the last one by {step} and add {extra}. {wanted}",
+                f"In a sequence that begins with {first}, each term equals {step} times the term before plus {extra}. {wanted}",
+                f"Let a_1 = {first} and a_(k+1) = {step} * a_k + {extra}. Find a_{n}.",
+                f"If a_1 = {first} and a_(k+1) = {step} * a_k + {extra}, what is a_{n}?",
             ),
-            (f"The first term is {first} and every next one is {step} times the last plus {extra}. Find term number {n}.",),
+            (
+                f"The first term is {first} and every next one is {step} times the last plus {extra}. {wanted}",
+                f"At place 1 stands {first}, and at each later place {step} times the number before and {extra} besides. "
+                f"{wanted}",
+            ),
         )
     p, q = extra
     return words.pick(
         (
             f"A sequence starts with {first} and {step}. "
-            f"Each next term is {p} times the last plus {q} times the one before. What is term number {n}?",
+            f"Each next term is {p} times the last plus {q} times the one before. {wanted}",
+            f"The first two terms of a sequence are {first} and {step}. "
+            f"After that, each term is {p} times the previous term plus {q} times the term before that. {wanted}",
+            f"A sequence begins {first}, {step}, and each later term equals {p} times the last term plus "
+            f"{q} times the second to last. {wanted}",
+            f"Let a_1 = {first}, a_2 = {step} and a_(k+2) = {p} * a_(k+1) + {q} * a_k. Find a_{n}.",
+            f"If a_1 = {first}, a_2 = {step} and a_(k+2) = {p} * a_(k+1) + {q} * a_k, what is a_{n}?",
         ),
         (
             f"The first terms are {first} and {step} and "
-            f"every next one is {p} times the last plus {q} times the one before. Find term number {n}.",
+            f"every next one is {p} times the last plus {q} times the one before. {wanted}",
+            f"At places 1 and 2 stand {first} and {step}, and at each later place {p} times the number before and "
+            f"{q} times the one ahead of that. {wanted}",
         ),
     )
 

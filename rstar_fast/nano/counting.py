@@ -6,7 +6,7 @@ import math
 from itertools import product
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words
+from rstar_fast.nano.family import Family, Parameters, Words, listing
 from rstar_fast.nano.program import Number, Program, Term, call, term
 
 
@@ -37,6 +37,10 @@ def _draw_committee(random: Random, level: int) -> Parameters:
     return (kind, a, b, chosen, random.randint(1, 2) if level < 5 else random.randint(1, chosen - 1))
 
 
+def _people(women: int, men: int) -> tuple[str, str]:
+    return f"{women} {'woman' if women == 1 else 'women'}", f"{men} {'man' if men == 1 else 'men'}"
+
+
 def _ask_committee(parameters: Parameters, words: Words) -> str:
     kind, a, b, k, m = parameters
     if kind == "one":
@@ -44,25 +48,59 @@ def _ask_committee(parameters: Parameters, words: Words) -> str:
             (
                 f"In how many ways can {k} people be chosen from {a}?",
                 f"How many teams of {k} can be chosen from {a} people?",
+                f"Find the number of ways to choose {k} people from a group of {a}.",
+                f"A club has {a} members. How many committees of {k} members can be formed?",
+                f"How many ways are there to select {k} students out of {a}?",
+                f"What is {a} choose {k}?",
+                f"A coach picks {k} players from a squad of {a}. How many different teams are possible?",
+                f"Calculate the number of groups of {k} that can be made from {a} people.",
             ),
-            (f"From {a} people a team of {k} is to be chosen. How many ways are there?",),
+            (
+                f"From {a} people a team of {k} is to be chosen. How many ways are there?",
+                f"There are {k} equal seats on a council and {a} who want one. How many councils are possible?",
+            ),
         )
     group = words.pick((f"{a} women and {b} men",), (f"a group of {a} women and {b} men",))
     if kind == "two":
+        women, men = _people(k, m)
         return words.pick(
-            (f"In how many ways can {k} women and {m} men be chosen from {group}?",),
-            (f"From {group}, in how many ways can {k} women and {m} men be chosen?",),
+            (
+                f"In how many ways can {women} and {men} be chosen from {group}?",
+                f"How many committees of {women} and {men} can be formed from {group}?",
+                f"A club has {group}. How many teams of {women} and {men} can be chosen?",
+                f"Find the number of ways to select {women} and {men} out of {group}.",
+                f"There are {group} in a choir. How many ways are there to pick {women} and {men}?",
+                f"If a team must have {women} and {men}, how many teams can be chosen from {group}?",
+            ),
+            (
+                f"From {group}, in how many ways can {women} and {men} be chosen?",
+                f"Out of {group}, {women} and {men} shall sit on a council. How many councils are possible?",
+            ),
         )
     if kind == "not all":
-        condition = "at least one woman and at least one man"
+        condition = words.pick(
+            ("at least one woman and at least one man", "at least one member of each sex"),
+            ("at least one woman and at least one man",),
+        )
     else:
-        condition = f"at {kind} {m} {'woman' if m == 1 else 'women'}"
+        which = words.pick(
+            (f"at {kind}", "no fewer than" if kind == "least" else "no more than"),
+            (f"at {kind}",),
+        )
+        condition = f"{which} {m} {'woman' if m == 1 else 'women'}"
     return words.pick(
         (
             f"How many teams of {k} with {condition} can be chosen from {group}?",
             f"A team of {k} is chosen from {group}. How many teams have {condition}?",
+            f"A club has {group}. How many committees of {k} members have {condition}?",
+            f"In how many ways can a team of {k} be chosen from {group} if it must have {condition}?",
+            f"Find the number of committees of {k} people with {condition} that can be formed from {group}.",
+            f"How many ways are there to select {k} people out of {group} so that the selection has {condition}?",
         ),
-        (f"From {group} a team of {k} with {condition} is to be chosen. How many ways are there?",),
+        (
+            f"From {group} a team of {k} with {condition} is to be chosen. How many ways are there?",
+            f"Out of {group}, {k} shall sit on a council with {condition}. How many councils are possible?",
+        ),
     )
 
 
@@ -143,32 +181,83 @@ def _ask_arrange(parameters: Parameters, words: Words) -> str:
     kind, n, k = parameters
     if kind == "row":
         return words.pick(
-            (f"In how many ways can {n} people stand in a row?", f"How many orders of {n} people are there?"),
-            (f"{n} people form a row. How many ways are there?",),
+            (
+                f"In how many ways can {n} people stand in a row?",
+                f"How many orders of {n} people are there?",
+                f"In how many ways can {n} different {words.thing()} be arranged in a row?",
+                f"Find the number of ways to line up {n} children.",
+                f"In how many different orders can {n} runners finish a race?",
+                f"Compute {n}!.",
+                f"How many permutations of {n} objects are there?",
+                f"How many ways are there to arrange {n} people in a line?",
+            ),
+            (f"{n} people form a row. How many ways are there?", f"{n} people queue up. How many queues are possible?"),
         )
     if kind in ("code", "repeat"):
         return words.pick(
-            (f"How many codes of {k} signs can be made from {n} signs if signs may repeat?",),
-            (f"A code has {k} signs out of {n} and signs may repeat. How many codes are there?",),
+            (
+                f"How many codes of {k} signs can be made from {n} signs if signs may repeat?",
+                f"How many passwords of {k} characters can be made from {n} characters if characters may repeat?",
+                f"A lock has {k} wheels with {n} symbols each. How many settings are possible?",
+                f"How many strings of length {k} can be formed from an alphabet of {n} letters?",
+                f"Find the number of codes with {k} places if each place can be any of {n} signs.",
+                f"If a word may use a letter more than once, how many words of {k} letters can be made from {n} letters?",
+                f"There are {k} questions with {n} possible answers each. In how many ways can the test be filled in?",
+            ),
+            (
+                f"A code has {k} signs out of {n} and signs may repeat. How many codes are there?",
+                f"Each of {k} lamps in a row shines in one of {n} colours. How many patterns does that allow?",
+            ),
         )
     if kind == "some":
         return words.pick(
             (
                 f"In how many ways can {k} of {n} people stand in a row?",
                 f"How many codes of {k} signs can be made from {n} signs if no sign repeats?",
+                f"In how many ways can {k} people be chosen from {n} and lined up?",
+                f"{n} runners are in a race. In how many ways can the first {k} places be filled?",
+                f"How many ways are there to arrange {k} of {n} different {words.thing()} in a row?",
+                f"If no letter may be used twice, how many words of {k} letters can be made from {n} letters?",
+                f"Find the number of ordered lists of {k} different numbers from 1 to {n}.",
             ),
-            (f"{k} of {n} people form a row. How many ways are there?",),
+            (
+                f"{k} of {n} people form a row. How many ways are there?",
+                f"Out of {n} people, {k} queue up. How many queues are possible?",
+            ),
         )
     if kind == "letters":
-        colours = " and ".join(f"{count} {colour}" for count, colour in zip(k, _COLOURS, strict=False))
+        colours = listing([f"{count} {colour}" for count, colour in zip(k, _COLOURS, strict=False)])
+        what = words.pick(("balls", "balls", "flags", "tiles"), ("balls",))
         return words.pick(
-            (f"In how many orders can {colours} balls lie in a row?",),
-            (f"A row is made of {colours} balls. How many orders are there?",),
+            (
+                f"In how many orders can {colours} {what} lie in a row?",
+                f"How many ways are there to arrange {colours} {what} in a row?",
+                f"How many different rows can be made from {colours} {what}?",
+                f"{words.name()} lines up {colours} {what}. How many different orders are possible?",
+                f"Find the number of ways to line up {colours} {what} if {what} of the same colour look alike.",
+                f"If {what} of one colour are equal, in how many ways can {colours} {what} be put in a line?",
+            ),
+            (
+                f"A row is made of {colours} {what}. How many orders are there?",
+                f"Somebody threads {colours} {what} one after the other. How many patterns does that allow?",
+            ),
         )
-    condition = {"together": "stand together", "apart": "do not all stand together"}[kind]
+    stand = words.pick(("stand", "stand", "sit"), ("stand",))
+    condition = {"together": f"{stand} together", "apart": f"do not all {stand} together"}[kind]
+    must = {"together": f"must all {stand} together", "apart": f"must not all {stand} together"}[kind]
     return words.pick(
-        (f"In how many ways can {n} people stand in a row if {k} of them {condition}?",),
-        (f"{n} people form a row and {k} of them {condition}. How many ways are there?",),
+        (
+            f"In how many ways can {n} people {stand} in a row if {k} of them {condition}?",
+            f"In how many ways can {n} people {stand} in a line if a certain {k} of them {must}?",
+            f"How many ways are there to arrange {n} people in a row so that {k} of them {condition}?",
+            f"{n} children {stand} in a row, and {k} of them are sisters who {must}. How many orders are possible?",
+            f"Find the number of orders in which {n} people can {stand} in a row if {k} of them {must}.",
+            f"If {k} of {n} people {must}, in how many ways can all {n} {stand} in a row?",
+        ),
+        (
+            f"{n} people form a row and {k} of them {condition}. How many ways are there?",
+            f"{n} people queue up, and {k} of them {condition}. How many queues are possible?",
+        ),
     )
 
 
@@ -194,13 +283,13 @@ def _work_arrange(parameters: Parameters, program: Program, words: Words) -> Non
         program.step("All orders over the orders of the rest", "from math import factorial")
         result = program.let("x", factorial(n) // factorial(term(n) - k))
     elif kind == "letters":
-        program.step("All orders of the balls", "from math import factorial")
+        program.step("All orders", "from math import factorial")
         total = term(k[0])
         for count in k[1:]:
             total = total + count
         result = program.let("x", factorial(total))
         for count, colour in zip(k, _COLOURS, strict=False):
-            program.step(f"The {colour} balls are equal")
+            program.step(f"The {count} {colour} are equal")
             result = program.let("x", result // factorial(count))
     else:
         program.step("Take the group as one", "from math import factorial")
@@ -260,22 +349,40 @@ def _draw_paths(random: Random, level: int) -> Parameters:
 
 def _ask_paths(parameters: Parameters, words: Words) -> str:
     kind, a, b, points = parameters
-    at = [f"({x}, {y})" for x, y in points]
-    condition = {
-        "free": "",
-        "through": " pass through {}",
-        "avoid": " do not pass through {}",
-        "two": " pass through {} and {}",
-    }[kind].format(*at)
-    way = words.pick((f"from (0, 0) to ({a}, {b})",), (f"that lead from (0, 0) to ({a}, {b})",))
-    if not condition:
+    start, end = "(0, 0)", f"({a}, {b})"
+    through = listing([f"({x}, {y})" for x, y in points]) if points else ""
+    if kind == "free":
         return words.pick(
-            (f"How many paths go {way} with steps right and up?",),
-            (f"How many paths are there {way} with steps right and up?",),
+            (
+                f"How many paths go from {start} to {end} with steps right and up?",
+                f"Moving only right or up one unit at a time, in how many ways can you get from {start} to {end}?",
+                f"Find the number of grid paths from {start} to {end} that use only steps right and up.",
+                f"A robot starts at {start} and moves one unit right or up each time. In how many ways can it reach {end}?",
+                f"In how many ways can an ant walk from {start} to {end} if it only goes right and up?",
+                f"How many shortest paths are there on a grid from {start} to {end}?",
+                f"If each step goes right or up, how many paths from {start} to {end} are there?",
+            ),
+            (
+                f"How many paths are there that lead from {start} to {end} with steps right and up?",
+                f"A token at {start} is pushed right or up until it lies at {end}. How many routes does that allow?",
+            ),
         )
+    no = kind == "avoid"
+    plural = f"{'do not ' if no else ''}pass through {through}"
+    single = f"{'does not pass' if no else 'passes'} through {through}"
     return words.pick(
-        (f"How many paths {way} with steps right and up{condition}?",),
-        (f"Count the paths {way} with steps right and up that{condition}. How many are there?",),
+        (
+            f"How many paths from {start} to {end} with steps right and up {plural}?",
+            f"Moving only right or up, how many paths from {start} to {end} {plural}?",
+            f"Find the number of grid paths from {start} to {end} with steps right and up that {plural}.",
+            f"A robot moves from {start} to {end} in steps right and up. How many of its possible paths {plural}?",
+            f"In how many ways can an ant walk from {start} to {end}, only right and up, if it {single}?",
+            f"If each step goes right or up, how many paths from {start} to {end} {plural}?",
+        ),
+        (
+            f"Count the paths that lead from {start} to {end} with steps right and up that {plural}. How many are there?",
+            f"A token at {start} is pushed right or up until it lies at {end}. How many of the routes {plural}?",
+        ),
     )
 
 

@@ -12,40 +12,29 @@ from rstar_fast.nano.program import Number, Program
 T = TypeVar("T")
 Parameters = tuple[Any, ...]
 
+# Names and things are variables in worked programs: identifiers that no program uses for anything else.
+# fmt: off
 _NAMES = (
-    "Ann",
-    "Ben",
-    "Carl",
-    "Dora",
-    "Emma",
-    "Fred",
-    "Gina",
-    "Hugo",
-    "Ivan",
-    "Jane",
-    "Kate",
-    "Liam",
-    "Mary",
-    "Nina",
-    "Omar",
-    "Paul",
+    "Ann", "Ben", "Carl", "Dora", "Emma", "Fred", "Gina", "Hugo", "Ivan", "Jane", "Kate", "Liam", "Mary", "Nina", "Omar",
+    "Paul", "Tom", "Sam", "Max", "Leo", "Amy", "Eva", "Mia", "Ella", "Lucy", "Anna", "Maria", "Sarah", "Laura", "Julia",
+    "Sofia", "Olivia", "Isabella", "Charlotte", "Elizabeth", "Alexander", "Christopher", "Benjamin", "Daniel", "David",
+    "Michael", "James", "John", "Peter", "Robert", "William", "Jack", "Noah", "Lucas", "Oscar", "Ali", "Ahmed", "Fatima",
+    "Aisha", "Chen", "Ravi", "Priya", "Diego", "Carlos", "Kenji", "Yuki",
 )
-_NOVEL_NAMES = ("Zoe", "Yusuf", "Walter", "Vera", "Tariq", "Selma", "Rosa", "Quinn")
+_NOVEL_NAMES = (
+    "Zoe", "Yusuf", "Walter", "Vera", "Tariq", "Selma", "Rosa", "Quinn", "Bruno", "Ingrid", "Marcus", "Wendy",
+)
 _THINGS = (
-    "apples",
-    "pens",
-    "books",
-    "coins",
-    "cards",
-    "stamps",
-    "marbles",
-    "shells",
-    "eggs",
-    "cakes",
-    "beads",
-    "stones",
+    "apples", "pens", "books", "coins", "cards", "stamps", "marbles", "shells", "eggs", "cakes", "beads", "stones", "oranges",
+    "bananas", "pears", "cookies", "pencils", "stickers", "balloons", "flowers", "roses", "cups", "plates", "bottles", "shirts",
+    "hats", "socks", "toys", "dolls", "notebooks", "envelopes", "magnets", "bricks", "keys", "ribbons", "postcards", "muffins",
+    "crayons", "brushes", "mugs", "stools", "chairs",
 )
-_NOVEL_THINGS = ("lemons", "tickets", "candles", "buttons", "peaches", "spoons")
+_NOVEL_THINGS = (
+    "lemons", "tickets", "candles", "buttons", "peaches", "spoons", "carrots", "lanterns", "scarves", "kites", "whistles",
+    "pumpkins",
+)
+# fmt: on
 
 
 class Words:
@@ -101,3 +90,26 @@ def size(random: Random, level: int) -> int:
 def small(random: Random, level: int) -> int:
     """A factor, rate or count whose size grows with the level."""
     return random.randint(*((2, 9), (2, 12), (3, 20), (3, 30), (4, 40))[level - 1])
+
+
+def listing(parts: Sequence[object]) -> str:
+    """The parts in words: "a", "a and b", "a, b and c"."""
+    *most, last = map(str, parts)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def capital(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def requests(what: str) -> tuple[str, ...]:
+    """Ways to ask for a quantity; wordings that training sees."""
+    return (
+        f"What is {what}?",
+        f"Find {what}.",
+        f"Calculate {what}.",
+        f"Compute {what}.",
+        f"Determine {what}.",
+        f"Work out {what}.",
+    )

@@ -6,7 +6,7 @@ import math
 from itertools import combinations
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words
+from rstar_fast.nano.family import Family, Parameters, Words, listing
 from rstar_fast.nano.program import Number, Program, Term, call, term
 
 # --- multiples: counting with conditions -----------------------------------------------------------------------------
@@ -22,21 +22,33 @@ def _draw_multiples(random: Random, level: int) -> Parameters:
 
 def _ask_multiples(parameters: Parameters, words: Words) -> str:
     kind, low, high, n = parameters
+    head, by = words.pick((("divisible", "by "), ("divisible", "by "), ("multiples", "of ")), (("divisible", "by "),))
+    again = words.pick((by, ""), (by,))
+    a, b = f"{head} {by}{n[0]}", f"{again}{n[1]}" if len(n) > 1 else ""
+    both = f"{a} and {b}" if again else f"{head} {by}both {n[0]} and {b}"
     condition = {
-        "one": lambda: f"divisible by {n[0]}",
-        "or": lambda: f"divisible by {n[0]} or by {n[1]}",
-        "and": lambda: f"divisible by {n[0]} and by {n[1]}",
-        "not": lambda: f"divisible by {n[0]} but not by {n[1]}",
-        "or not": lambda: f"divisible by {n[0]} or by {n[1]} but not by {n[2]}",
-        "and not": lambda: f"divisible by {n[0]} and by {n[1]} but not by {n[2]}",
-        "between": lambda: f"divisible by exactly one of {n[0]} and {n[1]}",
+        "one": lambda: a,
+        "or": lambda: f"{a} or {b}",
+        "and": lambda: both,
+        "not": lambda: f"{a} but not {by}{n[1]}",
+        "or not": lambda: f"{a} or {b} but not {by}{n[2]}",
+        "and not": lambda: f"{both} but not {by}{n[2]}",
+        "between": lambda: f"{head} {by}exactly one of {n[0]} and {n[1]}",
     }[kind]()
     return words.pick(
         (
             f"How many integers from {low} to {high} are {condition}?",
             f"Count the integers from {low} to {high} that are {condition}.",
+            f"How many whole numbers from {low} to {high} are {condition}?",
+            f"Find the number of integers from {low} to {high} that are {condition}.",
+            f"How many numbers between {low} and {high}, inclusive, are {condition}?",
+            f"Determine how many integers n with {low} <= n <= {high} are {condition}.",
+            f"What is the number of integers between {low} and {high} inclusive that are {condition}?",
         ),
-        (f"Among the integers from {low} to {high}, how many are {condition}?",),
+        (
+            f"Among the integers from {low} to {high}, how many are {condition}?",
+            f"Somebody writes down all integers from {low} up to {high}. How many of these are {condition}?",
+        ),
     )
 
 
@@ -108,13 +120,31 @@ def _draw_congruence(random: Random, level: int) -> Parameters:
 
 def _ask_congruence(parameters: Parameters, words: Words) -> str:
     conditions, least = parameters
-    rests = " and ".join(
-        words.pick((f"remainder {r} when divided by {m}",), (f"rest {r} when divided by {m}",)) for m, r in conditions
-    )
-    bound = words.pick((f"integer greater than {least}",), (f"integer above {least}",)) if least else "positive integer"
+
+    def all_of(phrase: str) -> str:
+        return listing([phrase.format(m=m, r=r) for m, r in conditions])
+
+    above = f" {words.pick(('greater than', 'greater than', 'larger than'), ('above', 'past'))} {least}" if least else ""
+    noun = words.pick(("integer", "integer", "whole number", "number"), ("integer",))
+    noun = noun if least else f"positive {noun}"
+    bound, bound_n = f"{noun}{above}", f"{noun} n{above}"
+    rests = all_of(words.pick(("remainder {r} when divided by {m}", "a remainder of {r} when divided by {m}"), ("{r}",)))
     return words.pick(
-        (f"What is the smallest {bound} that has {rests}?", f"Find the smallest {bound} that leaves {rests}."),
-        (f"Which is the smallest {bound} with {rests}?",),
+        (
+            f"What is the smallest {bound} that has {rests}?",
+            f"Find the smallest {bound} that leaves {rests}.",
+            f"What is the least {bound} that leaves {all_of('remainder {r} on division by {m}')}?",
+            f"Determine the smallest {bound_n} such that {all_of('n mod {m} = {r}')}.",
+            f"A number leaves {rests}. What is the smallest such {bound}?",
+            f"Find the smallest {bound_n} such that {all_of('n divided by {m} leaves remainder {r}')}.",
+            f"If n is the smallest {bound} that leaves {rests}, what is n?",
+            f"When n is divided {all_of('by {m} the remainder is {r}')}. What is the smallest {bound} that n can be?",
+        ),
+        (
+            f"Which is the smallest {bound} with {all_of('rest {r} when divided by {m}')}?",
+            f"Sharing things out {all_of('among {m} leaves {r} over')}. "
+            f"Which is the smallest {bound} that can be their number?",
+        ),
     )
 
 
@@ -123,21 +153,18 @@ def _work_congruence(parameters: Parameters, program: Program, words: Words) -> 
     value = least + 1
     while any(value % m != r for m, r in conditions):
         value += 1
+    program.step(f"Greater than {least}" if least else "Start from 1", f"n = {least} + 1" if least else "n = 1")
     if program.style == 0:
-        program.step("Start from the smallest number", f"n = {least + 1}")
         program.step(
-            "Go on until all the remainders are right",
+            f"Remainder {', '.join(f'{r} by {m}' for m, r in conditions)}",
             f"while {' or '.join(f'n % {m} != {r}' for m, r in conditions)}:",
             "    n = n + 1",
         )
     else:
-        program.step("Start from the smallest number", f"n = {least + 1}")
-        (m, r), *others = conditions
-        program.step("Go to the first remainder", f"while n % {m} != {r}:", "    n = n + 1")
-        stride = f"{m}"
-        for m, r in others:
-            program.step("Keep it and go to the next", f"while n % {m} != {r}:", f"    n = n + {stride}")
-            stride += f" * {m}"
+        stride = "1"
+        for m, r in conditions:
+            program.step(f"Remainder {r} by {m}", f"while n % {m} != {r}:", f"    n = n + {stride}")
+            stride = f"{m}" if stride == "1" else f"{stride} * {m}"
     program.show(Term("n", value))
 
 
@@ -169,28 +196,67 @@ def _draw_chain(random: Random, level: int) -> Parameters:
 def _ask_chain(parameters: Parameters, words: Words) -> str:
     (kind, a, b), links = parameters
     first = {
-        "gcd": lambda: f"the greatest common divisor of {a} and {b}",
-        "digits": lambda: f"the sum of the digits of {a * b}",
-        "remainder": lambda: f"the remainder of {a} divided by {b}",
-    }[kind]()
-    be = words.pick(("Let {} be {}.",), ("Call {} what is {}.",))
-    sentences = [be.format("A", first)]
-    for index, (link, n) in enumerate(links, 1):
-        sentences.append(be.format(_LETTERS[index], _link_phrase(link, n, _LETTERS[index - 1])))
-    return " ".join(sentences) + words.pick(
-        (f" What is {_LETTERS[len(links)]}?", f" Find {_LETTERS[len(links)]}."),
-        (f" Which number is {_LETTERS[len(links)]}?",),
+        "gcd": words.pick(
+            (f"the greatest common divisor of {a} and {b}", f"the gcd of {a} and {b}"),
+            (f"the greatest common divisor of {a} and {b}", f"the largest divisor that {a} and {b} share"),
+        ),
+        "digits": words.pick(
+            (f"the sum of the digits of {a * b}", f"the digit sum of {a * b}"),
+            (f"the sum of the digits of {a * b}", f"all digits of {a * b} added up"),
+        ),
+        "remainder": words.pick(
+            (
+                f"the remainder of {a} divided by {b}",
+                f"the remainder when {a} is divided by {b}",
+                f"{a} mod {b}",
+            ),
+            (f"the remainder of {a} divided by {b}", f"the rest of {a} on division by {b}"),
+        ),
+    }[kind]
+    last = _LETTERS[len(links)]
+    names = [*zip(_LETTERS, (first, *(_link_phrase(*link, _LETTERS[i], words) for i, link in enumerate(links))), strict=False)]
+    be = words.pick(
+        ("Let {} be {}.", "{} is {}.", "Let {} denote {}.", "{} equals {}.", "Define {} as {}.", "The number {} is {}."),
+        ("Call {} what is {}.", "By {} we mean {}."),
     )
+    told = " ".join(be.format(name, phrase) for name, phrase in names) + words.pick(
+        (
+            f" What is {last}?",
+            f" Find {last}.",
+            f" Calculate {last}.",
+            f" What is the value of {last}?",
+            f" Determine {last}.",
+            f" Compute the value of {last}.",
+        ),
+        (f" Which number is {last}?", f" How large is {last}?"),
+    )
+    joined = listing([f"{name} is {phrase}" for name, phrase in names])
+    if len(links) > 2:
+        return told
+    return words.pick((told, told, told, f"If {joined}, what is {last}?", f"What is {last} if {joined}?"), (told,))
 
 
-def _link_phrase(link: str, n: int, last: str) -> str:
-    return {
-        "times": f"{n} times {last}",
-        "plus": f"the sum of {n} and {last}",
-        "square": f"the square of {last}",
-        "remainder": f"the remainder of {last} divided by {n}",
-        "digits": f"the sum of the digits of {last}",
-    }[link]
+def _link_phrase(link: str, n: int, last: str, words: Words) -> str:
+    return words.pick(
+        {
+            "times": (f"{n} times {last}", f"the product of {n} and {last}"),
+            "plus": (f"the sum of {n} and {last}", f"{n} more than {last}"),
+            "square": (f"the square of {last}", f"{last} squared"),
+            "remainder": (
+                f"the remainder of {last} divided by {n}",
+                f"the remainder when {last} is divided by {n}",
+                f"{last} mod {n}",
+            ),
+            "digits": (f"the sum of the digits of {last}", f"the digit sum of {last}"),
+        }[link],
+        {
+            "times": (f"{n} times {last}", f"{last} multiplied by {n}"),
+            "plus": (f"the sum of {n} and {last}", f"{last} increased by {n}"),
+            "square": (f"the square of {last}", f"{last} times itself"),
+            "remainder": (f"the remainder of {last} divided by {n}", f"the rest of {last} on division by {n}"),
+            "digits": (f"the sum of the digits of {last}", f"all digits of {last} added up"),
+        }[link],
+    )
 
 
 def _linked(link: str, n: int, value: Term, style: int) -> Term:
@@ -211,27 +277,25 @@ def _digit_sum(name: Term | int) -> Term:
 def _work_chain(parameters: Parameters, program: Program, words: Words) -> None:
     (kind, a, b), links = parameters
     if kind == "gcd":
-        program.step("The greatest common divisor", "from math import gcd")
+        program.step("A: the gcd", "from math import gcd")
         value = call("gcd", math.gcd, a, b)
     elif kind == "digits":
-        program.step("The digits")
+        program.step("A: the digits")
         value = _digit_sum(a * b)
     else:
-        program.step("The remainder")
+        program.step("A: the remainder")
         value = term(a) % b
     value = program.let("A", value)
     for index, (link, n) in enumerate(links, 1):
-        program.step(
-            {
-                "times": "The product",
-                "plus": "The sum",
-                "square": "The square",
-                "remainder": "The remainder",
-                "digits": "The digits",
-            }[link]
-        )
-        result = _linked(link, n, value, program.style)
-        value = program.let(_LETTERS[index], result)
+        comment = {
+            "times": f"{n} times {value.text}",
+            "plus": f"{n} more than {value.text}",
+            "square": f"{value.text} squared",
+            "remainder": f"{value.text} mod {n}",
+            "digits": f"the digits of {value.text}",
+        }[link]
+        program.step(f"{_LETTERS[index]}: {comment}")
+        value = program.let(_LETTERS[index], _linked(link, n, value, program.style))
     program.show(value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words
+from rstar_fast.nano.family import Family, Parameters, Words, listing, requests
 from rstar_fast.nano.program import Number, Program, Term, call, term
 
 # --- power: the remainder of a sum of powers -------------------------------------------------------------------------
@@ -28,31 +28,42 @@ def _draw_power(random: Random, level: int) -> Parameters:
 
 def _ask_power(parameters: Parameters, words: Words) -> str:
     terms, extra, modulus = parameters
-    total = " + ".join(
-        f"{base}^{exponent}" if factor == 1 else f"{factor} * {base}^{exponent}" for factor, base, exponent in terms
-    )
-    if extra:
-        total += f" + {extra}"
+    total = " + ".join(_power_text(*term_) for term_ in terms) + (f" + {extra}" if extra else "")
+    whole = f"({total})" if "+" in total else total
     return words.pick(
         (
             f"What is the remainder when {total} is divided by {modulus}?",
+            f"Find the remainder when {total} is divided by {modulus}.",
             f"Find the remainder of {total} divided by {modulus}.",
+            f"Compute {whole} mod {modulus}.",
+            f"What is {whole} mod {modulus}?",
+            f"What remainder does {total} leave when divided by {modulus}?",
+            f"Determine the remainder of {total} on division by {modulus}.",
+            f"Divide {total} by {modulus}. What is the remainder?",
+            f"Calculate the remainder after {total} is divided by {modulus}.",
         ),
-        (f"If {total} is divided by {modulus}, what is the remainder?",),
+        (
+            f"If {total} is divided by {modulus}, what is the remainder?",
+            f"Taking {modulus} out of {total} as often as possible, how much is left over?",
+        ),
     )
+
+
+def _power_text(factor: int, base: int, exponent: int) -> str:
+    return f"{base}^{exponent}" if factor == 1 else f"{factor} * {base}^{exponent}"
 
 
 def _work_power(parameters: Parameters, program: Program, words: Words) -> None:
     terms, extra, modulus = parameters
     rests: list[Term] = []
     for index, (factor, base, exponent) in enumerate(terms):
-        program.step("The remainder of the power")
+        program.step(f"The term {_power_text(factor, base, exponent)}")
         power = call("pow", pow, base, exponent, modulus)
         if program.style == 0 or factor == 1:
             rests.append(program.let("abc"[index], power if factor == 1 else term(factor) * power))
         else:
             rest = program.let("abc"[index], power)
-            program.step("Multiply by the factor")
+            program.step(f"Multiply by {factor}")
             rests.append(program.let("abc"[index], rest * factor))
     if len(rests) == 1 and not extra and terms[0][0] == 1:
         program.show(rests[0])
@@ -62,7 +73,7 @@ def _work_power(parameters: Parameters, program: Program, words: Words) -> None:
         total = total + rest
     if extra:
         total = total + extra
-    program.step("The remainder of the whole")
+    program.step(f"Add {extra} and divide" if extra else "The remainder of the whole")
     program.show(program.let("x", total % modulus))
 
 
@@ -94,27 +105,70 @@ def _draw_common(random: Random, level: int) -> Parameters:
 
 def _ask_common(parameters: Parameters, words: Words) -> str:
     kind, numbers, extra = parameters
-    listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
+    listed, count = listing(numbers), len(numbers)
+    commas = ", ".join(map(str, numbers))
     if kind == "bells":
+        what, do = words.pick(
+            (
+                ("bells", "ring"),
+                ("bells", "ring"),
+                ("alarms", "go off"),
+                ("machines", "beep"),
+                ("buses", "leave a station"),
+                ("signs", "light up"),
+            ),
+            (("lamps", "flash"), ("clocks", "chime")),
+        )
         return words.pick(
             (
-                f"{len(numbers)} bells ring every {listed} minutes. They ring together {extra} minutes after noon. "
-                f"How many minutes after noon do they ring together again?",
+                f"{count} {what} {do} every {listed} minutes. They {do} together {extra} minutes after noon. "
+                f"How many minutes after noon do they {do} together again?",
+                f"If {count} {what} {do} every {listed} minutes and {do} together {extra} minutes after noon, "
+                f"how many minutes after noon do they next {do} together?",
+                f"{count} {what} {do} at the same time {extra} minutes after noon. They {do} every {listed} minutes. "
+                f"How many minutes after noon do they {do} at the same time again?",
+                f"There are {count} {what} that {do} every {listed} minutes. They all {do} {extra} minutes after noon. "
+                f"Find the next time, in minutes after noon, when they all {do}.",
+                f"How many minutes after noon do {count} {what} {do} together again if they {do} every {listed} minutes "
+                f"and {do} together {extra} minutes after noon?",
             ),
             (
-                f"Every {listed} minutes {len(numbers)} lamps flash. They flash together {extra} minutes after noon. "
-                f"When do they flash together again, in minutes after noon?",
+                f"Every {listed} minutes {count} {what} {do}. They {do} together {extra} minutes after noon. "
+                f"When do they {do} together again, in minutes after noon?",
+                f"With gaps of {listed} minutes {count} {what} {do}, and all of them did {extra} minutes past noon. "
+                f"Which is their next joint time, in minutes past noon?",
             ),
         )
     if kind == "sum":
         return words.pick(
-            (f"What is the sum of the gcd and the lcm of {listed}?",),
-            (f"Add the gcd and the lcm of {listed}. What do you get?",),
+            (
+                *requests(f"the sum of the gcd and the lcm of {listed}"),
+                f"What is the sum of the greatest common divisor and the least common multiple of {listed}?",
+                f"Compute gcd({commas}) + lcm({commas}).",
+                f"Let g be the gcd and m the lcm of {listed}. Find g + m.",
+                f"If g is the greatest common divisor and m the least common multiple of {listed}, what is g + m?",
+            ),
+            (
+                f"Add the gcd and the lcm of {listed}. What do you get?",
+                f"How large are the gcd and the lcm of {listed} put together?",
+            ),
         )
     name = {"gcd": "greatest common divisor", "lcm": "least common multiple"}[kind]
+    other = {"gcd": "greatest common factor", "lcm": "smallest common multiple"}[kind]
+    meaning = {
+        "gcd": f"What is the largest integer that divides each of {listed}?",
+        "lcm": f"What is the smallest positive integer that is divisible by each of {listed}?",
+    }[kind]
     return words.pick(
-        (f"What is the {name} of {listed}?", f"Find the {name} of {listed}."),
-        (f"The numbers are {listed}. What is their {name}?",),
+        (
+            *requests(f"the {name} of {listed}"),
+            f"What is the {kind} of {listed}?",
+            f"Find the {kind} of {listed}.",
+            f"Compute {kind}({commas}).",
+            f"What is the {other} of {listed}?",
+            meaning,
+        ),
+        (f"The numbers are {listed}. What is their {name}?", f"Take {listed}. Which {name} do they have?"),
     )
 
 
@@ -172,29 +226,52 @@ def _draw_divisors(random: Random, level: int) -> Parameters:
     return (kind, number, condition, limit, second)
 
 
-def _divisor_phrase(parameters: Parameters) -> str:
-    _, number, condition, limit, second = parameters
-    adjective = f"{condition} " if condition in ("even", "odd") else ""
+def _divisor_tail(parameters: Parameters, words: Words) -> tuple[str, str]:
+    """The adjective before "divisors" and the condition after them."""
+    _, _, condition, limit, _ = parameters
     tail = {
-        "more": f" that are greater than {limit}",
-        "less": f" that are less than {limit}",
-        "multiple": f" that are multiples of {limit}",
+        "more": words.pick(
+            (f" that are greater than {limit}", f" that are larger than {limit}", f" greater than {limit}"),
+            (f" that exceed {limit}", f" that are above {limit}"),
+        ),
+        "less": words.pick(
+            (f" that are less than {limit}", f" that are smaller than {limit}", f" less than {limit}"),
+            (f" that stay below {limit}", f" that are under {limit}"),
+        ),
+        "multiple": words.pick(
+            (f" that are multiples of {limit}", f" that are divisible by {limit}", f" divisible by {limit}"),
+            (f" in which {limit} goes without rest", f" that have {limit} as a factor"),
+        ),
     }.get(condition, "")
-    if second:
-        return f"{adjective}common divisors of {number} and {second}{tail}"
-    return f"{adjective}divisors of {number}{tail}"
+    return (f"{condition} " if condition in ("even", "odd") else ""), tail
 
 
 def _ask_divisors(parameters: Parameters, words: Words) -> str:
-    phrase = _divisor_phrase(parameters)
-    if parameters[0] == "count":
+    kind, number, _, _, second = parameters
+    adjective, tail = _divisor_tail(parameters, words)
+    noun = f"{adjective}common " if second else adjective
+    noun += words.pick(("divisors", "divisors", "positive divisors", "factors"), ("divisors",))
+    of = f"{number} and {second}" if second else f"{number}"
+    phrase = f"{noun} of {of}{tail}"
+    if kind == "count":
         return words.pick(
-            (f"How many {phrase} are there?", f"What is the number of {phrase}?"),
-            (f"Count the {phrase}. How many are there?",),
+            (
+                f"How many {phrase} are there?",
+                f"What is the number of {phrase}?",
+                f"Find the number of {phrase}.",
+                f"Determine how many {phrase} there are.",
+                f"How many {noun} {'do' if second else 'does'} {of} have{tail}?",
+                f"Calculate the number of {phrase}.",
+            ),
+            (f"Count the {phrase}. How many are there?", f"Somebody writes down the {phrase}. How long is the list?"),
         )
     return words.pick(
-        (f"What is the sum of the {phrase}?", f"Find the sum of the {phrase}."),
-        (f"Add all the {phrase}. What do you get?",),
+        (
+            *requests(f"the sum of the {phrase}"),
+            f"What is the sum of all {phrase}?",
+            f"Find the sum of all the {phrase}.",
+        ),
+        (f"Add all the {phrase}. What do you get?", f"Somebody writes down the {phrase}. How much are they in all?"),
     )
 
 
@@ -282,8 +359,15 @@ def _ask_digits(parameters: Parameters, words: Words) -> str:
     kind, numbers = parameters
     text = _digit_text(kind, numbers)
     return words.pick(
-        (f"What is the sum of the digits of {text}?", f"Find the digit sum of {text}."),
-        (f"Add up the digits of {text}. What do you get?",),
+        (
+            *requests(f"the sum of the digits of {text}"),
+            f"Find the digit sum of {text}.",
+            f"What is the digit sum of {text}?",
+            f"Let n = {text}. Find the sum of the digits of n.",
+            f"If n = {text}, what is the sum of the digits of n?",
+            f"The number n is {text}. What is the sum of its digits?",
+        ),
+        (f"Add up the digits of {text}. What do you get?", f"Which total do the digits of {text} make?"),
     )
 
 

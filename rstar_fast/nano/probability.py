@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import product
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words
+from rstar_fast.nano.family import Family, Parameters, Words, capital, listing
 from rstar_fast.nano.program import Number, Program, Term, ratio, term
 
 _COLOURS = ("red", "blue", "green", "white")
@@ -31,28 +31,66 @@ def _draw_balls(random: Random, level: int) -> Parameters:
 
 def _ask_balls(parameters: Parameters, words: Words) -> str:
     kind, counts, first, second = parameters
-    bag = (
-        ", ".join(f"{count} {colour}" for count, colour in zip(counts[:-1], _COLOURS, strict=False))
-        + f" and {counts[-1]} {_COLOURS[len(counts) - 1]} balls"
+    noun = words.pick(("balls", "balls", "balls", "marbles"), ("balls",))
+    ball, name = noun[:-1], words.name()
+    each = [f"{count} {colour}" for count, colour in zip(counts, _COLOURS, strict=False)]
+    bag = words.pick((f"{listing(each)} {noun}", listing([f"{part} {noun}" for part in each])), (f"{listing(each)} {noun}",))
+    text = words.pick(
+        (
+            f"A bag holds {bag}.",
+            f"A bag contains {bag}.",
+            f"A box contains {bag}.",
+            f"{name} has a bag with {bag}.",
+            f"An urn is filled with {bag}.",
+        ),
+        (f"There are {bag} in a box.", f"In a drawer lie {bag}."),
     )
-    text = words.pick((f"A bag holds {bag}.",), (f"There are {bag} in a box.",))
     one, other = _COLOURS[first], _COLOURS[second]
     if kind in ("one", "not"):
-        event = f"it is {'not ' if kind == 'not' else ''}{one}"
+        is_ = f"is {'not ' if kind == 'not' else ''}{one}"
+        drawn = f"a {ball} that is not {one}" if kind == "not" else f"a {one} {ball}"
         return f"{text} " + words.pick(
-            (f"One ball is drawn. What is the probability that {event}?",),
-            (f"Somebody takes one. What is the probability that {event}?",),
+            (
+                f"One {ball} is drawn. What is the probability that it {is_}?",
+                f"One {ball} is drawn at random. Find the probability that it {is_}.",
+                f"If one {ball} is picked at random, what is the probability that it {is_}?",
+                f"{name} takes out a {ball} without looking. What is the probability that it {is_}?",
+                f"What is the probability of drawing {drawn}?",
+                f"Find the probability that a randomly chosen {ball} {is_}.",
+            ),
+            (
+                f"Somebody takes one. What is the probability that it {is_}?",
+                f"A hand grabs a single one. How likely is it that it {is_}?",
+            ),
         )
-    event = {
-        "both": f"both are {one}",
-        "differ": "they differ in colour",
-        "order": f"the first is {one} and the second is {other}",
-        "same": "they have the same colour",
-        "least": f"at least one is {one}",
-    }[kind]
+    event = words.pick(
+        {
+            "both": (f"both are {one}", f"both {noun} are {one}", f"the two {noun} are {one}"),
+            "differ": ("they differ in colour", "they have different colours", f"the two {noun} have different colours"),
+            "order": (f"the first is {one} and the second is {other}", f"the first {ball} is {one} and the second {other}"),
+            "same": ("they have the same colour", f"both {noun} have the same colour", "both are of the same colour"),
+            "least": (f"at least one is {one}", f"at least one of them is {one}", f"at least one {ball} is {one}"),
+        }[kind],
+        {
+            "both": (f"both are {one}", f"neither is anything but {one}"),
+            "differ": ("they differ in colour", "their colours do not match"),
+            "order": (f"the first is {one} and the second is {other}", f"a {one} one comes first and a {other} one next"),
+            "same": ("they have the same colour", "their colours match"),
+            "least": (f"at least one is {one}", f"one or both are {one}"),
+        }[kind],
+    )
     return f"{text} " + words.pick(
-        (f"Two balls are drawn without putting back. What is the probability that {event}?",),
-        (f"Somebody takes two of them. What is the probability that {event}?",),
+        (
+            f"Two {noun} are drawn without putting back. What is the probability that {event}?",
+            f"Two {noun} are drawn one after the other without replacement. What is the probability that {event}?",
+            f"If two {noun} are drawn at random without replacement, what is the probability that {event}?",
+            f"{name} draws two {noun} without putting the first one back. Find the probability that {event}.",
+            f"Two {noun} are picked at random without replacement. Calculate the probability that {event}.",
+        ),
+        (
+            f"Somebody takes two of them. What is the probability that {event}?",
+            f"A hand grabs one and then another. How likely is it that {event}?",
+        ),
     )
 
 
@@ -61,22 +99,23 @@ def _work_balls(parameters: Parameters, program: Program, words: Words) -> None:
     total = term(counts[0])
     for count in counts[1:]:
         total = total + count
+    one, other = f"{counts[first]} {_COLOURS[first]}", f"{counts[second]} {_COLOURS[second]}"
     program.step("All the balls", "from fractions import Fraction")
     n = program.let("n", total)
     if kind == "one":
-        program.step(f"The {_COLOURS[first]} balls")
+        program.step(f"The {one} balls")
         program.show(program.let("p", ratio(counts[first], n)))
         return
     if kind == "not":
-        program.step(f"The balls that are not {_COLOURS[first]}")
+        program.step(f"All but the {one} balls")
         program.show(program.let("p", ratio(n - counts[first], n)))
         return
     pairs = program.let("pairs", n * (n - 1))
     if kind == "both":
-        program.step("The pairs of this colour")
+        program.step(f"Pairs of the {one}")
         good = program.let("good", term(counts[first]) * (term(counts[first]) - 1))
     elif kind == "order":
-        program.step("First one, then the other")
+        program.step(f"First one of {one}, then one of {other}")
         good = program.let("good", term(counts[first]) * counts[second])
     elif kind == "differ":
         program.step("One of each, in both orders")
@@ -88,7 +127,7 @@ def _work_balls(parameters: Parameters, program: Program, words: Words) -> None:
             sum_ = sum_ + term(count) * (term(count) - 1)
         good = program.let("good", sum_)
     else:
-        program.step(f"The pairs without {_COLOURS[first]}")
+        program.step(f"Pairs without the {one}")
         others = program.let("others", n - counts[first])
         good = program.let("good", pairs - others * (others - 1))
     program.step("Good pairs over all pairs")
@@ -127,20 +166,55 @@ def _draw_dice(random: Random, level: int) -> Parameters:
 
 def _ask_dice(parameters: Parameters, words: Words) -> str:
     kind, count, sides, limit = parameters
+    many = ("one", "two", "three")[count - 1]
     dice = words.pick(
-        ("A die" if count == 1 else f"{('Two', 'Three')[count - 2]} dice",),
-        ("A fair die" if count == 1 else f"{('Two', 'Three')[count - 2]} fair dice",),
+        (
+            f"{'a die' if count == 1 else f'{many} dice'} with {sides} sides",
+            f"{many} {sides}-sided {'die' if count == 1 else 'dice'}",
+            f"{'a die' if count == 1 else f'{many} dice'} with sides numbered from 1 to {sides}",
+        ),
+        (
+            f"{'a fair die' if count == 1 else f'{many} fair dice'} with {sides} sides",
+            f"{'a big die' if count == 1 else f'{many} big dice'} with {sides} faces",
+        ),
     )
-    has = "has" if count == 1 else "have"
-    event = {
-        "multiple": f"the number is a multiple of {limit}",
-        "sum": f"the sum is {limit}",
-        "more": f"the sum is more than {limit}",
-        "product": f"the product is a multiple of {limit}",
-    }[kind]
-    return f"{dice} with {sides} sides " + words.pick(
-        (f"{'is' if has == 'has' else 'are'} thrown. What is the probability that {event}?",),
-        (f"{'comes' if has == 'has' else 'come'} to rest. What is the probability that {event}?",),
+    are = "is" if count == 1 else "are"
+    event = words.pick(
+        {
+            "multiple": (f"the number is a multiple of {limit}", f"the result is divisible by {limit}"),
+            "sum": (f"the sum is {limit}", f"the sum of the numbers is {limit}", f"the numbers add up to {limit}"),
+            "more": (
+                f"the sum is more than {limit}",
+                f"the sum is greater than {limit}",
+                f"the sum of the numbers is more than {limit}",
+            ),
+            "product": (
+                f"the product is a multiple of {limit}",
+                f"the product of the numbers is divisible by {limit}",
+                f"the product is divisible by {limit}",
+            ),
+        }[kind],
+        {
+            "multiple": (f"the number is a multiple of {limit}", f"{limit} divides what shows"),
+            "sum": (f"the sum is {limit}", f"they show {limit} in all"),
+            "more": (f"the sum is more than {limit}", f"they show over {limit} in all"),
+            "product": (f"the product is a multiple of {limit}", f"{limit} divides the product of what shows"),
+        }[kind],
+    )
+    return words.pick(
+        (
+            f"{capital(dice)} {are} thrown. What is the probability that {event}?",
+            f"{capital(dice)} {are} rolled. What is the probability that {event}?",
+            f"{words.name()} rolls {dice}. Find the probability that {event}.",
+            f"If {dice} {are} rolled, what is the probability that {event}?",
+            f"What is the probability that {event} when {dice} {are} thrown?",
+            f"Find the probability that {event} if {dice} {are} rolled.",
+            f"{capital(dice)} {are} rolled once. Calculate the probability that {event}.",
+        ),
+        (
+            f"{capital(dice)} {'comes' if count == 1 else 'come'} to rest. What is the probability that {event}?",
+            f"{capital(dice)} {'lands' if count == 1 else 'land'} on a table. How likely is it that {event}?",
+        ),
     )
 
 

@@ -116,8 +116,12 @@ class Program:
     def solution(self) -> str:
         """The whole solution, from `<code>` to `<end_of_answer>`."""
         body = f"{steps.END_OF_STEP}\n".join("".join(f"{line}\n" for line in lines) for lines in self._steps)
-        output = str(self.value)
-        return (
-            f"{steps.CODE}\n{body}{steps.END_OF_CODE}\n{steps.OUTPUT}{output}{steps.END_OF_OUTPUT}\n"
-            f"{steps.ANSWER}The answer is \\boxed{{{output}}}.{steps.END_OF_ANSWER}"
-        )
+        return completed(f"{steps.CODE}\n{body}{steps.END_OF_CODE}", str(self.value))
+
+
+def completed(code: str, output: str) -> str:
+    """The whole solution whose code, markers included, printed `output`: the output and the answer behind it."""
+    return (
+        f"{code}\n{steps.OUTPUT}{output}{steps.END_OF_OUTPUT}\n"
+        f"{steps.ANSWER}The answer is \\boxed{{{output}}}.{steps.END_OF_ANSWER}"
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words, size, small
+from rstar_fast.nano.family import Family, Parameters, Words, capital, listing, size, small
 from rstar_fast.nano.program import Number, Program, Term, term
 
 _FRACTIONS = {2: "half", 3: "a third", 4: "a quarter"}
 _TIMES = {2: "twice", 3: "3 times", 4: "4 times", 5: "5 times"}
+_MULTIPLIES = {2: "doubles", 3: "triples", 4: "quadruples"}
 
 
 # --- stock: a number of things goes through events -------------------------------------------------------------------
@@ -47,53 +48,126 @@ def _ask_stock(parameters: Parameters, words: Words) -> str:
     start, events = parameters
     name, thing = words.name(), words.thing()
     first = words.pick(
-        (f"{name} has {start} {thing}.", f"{name} starts with {start} {thing}."),
-        (f"There are {start} {thing} on the table of {name}.",),
+        (
+            f"{name} has {start} {thing}",
+            f"{name} starts with {start} {thing}",
+            f"{name} begins with {start} {thing}",
+            f"{name} has collected {start} {thing}",
+            f"{name} has a box with {start} {thing}",
+        ),
+        (f"There are {start} {thing} on the table of {name}", f"In front of {name} lie {start} {thing}"),
     )
-    sentences = [first, *(_event_sentence(event, name, thing, words) for event in events)]
+    phrases = [_event_phrase(event, name, thing, words) for event in events]
+    sentences = [
+        words.pick(
+            (f"{name} {phrase}.", f"Then {name} {phrase}.", f"{name} then {phrase}.", f"After that, {name} {phrase}."),
+            (f"{phrase}.",),
+        )
+        for phrase in phrases
+    ]
     last = words.pick(
-        (f"How many {thing} does {name} have now?", f"How many {thing} does {name} have at the end?"),
-        (f"How many {thing} are there in the end?",),
+        (
+            f"How many {thing} does {name} have?",
+            f"How many {thing} does {name} have now?",
+            f"How many {thing} does {name} have at the end?",
+            f"What is the number of {thing} that {name} has now?",
+            f"Find the number of {thing} {name} has at the end.",
+            f"Work out how many {thing} {name} has now.",
+        ),
+        (f"How many {thing} are there in the end?", f"With how many {thing} does {name} finish?"),
     )
-    return " ".join([*sentences, last])
+    told = " ".join([f"{first}.", *sentences, last])
+    seen = [told, told, " ".join([f"{first} and {phrases[0]}.", *sentences[1:], last])]
+    if len(events) <= 2:
+        happens = " and then ".join(phrases)
+        seen += [
+            f"If {first} and {happens}, how many {thing} does {name} have?",
+            f"How many {thing} does {name} have if {first} and {happens}?",
+        ]
+    return words.pick(seen, (told,))
 
 
-def _event_sentence(event: tuple[str, int, int], name: str, thing: str, words: Words) -> str:
+def _event_phrase(event: tuple[str, int, int], name: str, thing: str, words: Words) -> str:
+    """What happens, to be told after the name; in novel a sentence of its own."""
     match event:
         case ("add", n, _):
-            seen = (f"{name} buys {n} more.", f"{name} gets {n} more.", f"{name} finds {n} more.")
-            return words.pick(seen, (f"{name} picks up {n} more.",))
+            return words.pick(
+                (
+                    f"buys {n} more",
+                    f"gets {n} more",
+                    f"finds {n} more",
+                    f"buys another {n}",
+                    f"receives {n} more from a friend",
+                    f"adds {n} more {thing}",
+                ),
+                (f"{name} picks up {n} more", f"A friend hands {name} {n} others"),
+            )
         case ("take", n, _):
-            seen = (f"{name} gives away {n}.", f"{name} loses {n}.", f"{name} sells {n}.")
-            return words.pick(seen, (f"{name} throws away {n}.",))
+            return words.pick(
+                (
+                    f"gives away {n}",
+                    f"loses {n}",
+                    f"sells {n}",
+                    f"gives {n} to a friend",
+                    f"uses {n} of them",
+                    f"gives {n} {thing} to a neighbour",
+                ),
+                (f"{name} throws away {n}", f"{name} parts with {n}"),
+            )
         case ("boxes", n, k):
-            seen = (f"{name} buys {k} boxes of {n}.", f"{name} gets {k} bags of {n}.")
-            return words.pick(seen, (f"{name} picks up {k} bags of {n}.",))
+            return words.pick(
+                (
+                    f"buys {k} boxes of {n}",
+                    f"gets {k} bags of {n}",
+                    f"buys {k} packs with {n} {thing} in each",
+                    f"receives {k} boxes that hold {n} {thing} each",
+                    f"adds {k} packs of {n} {thing} each",
+                ),
+                (f"{name} picks up {k} bags of {n}", f"{k} crates of {n} each arrive for {name}"),
+            )
         case ("times", n, _):
-            seen = (f"Then the number of {thing} grows to {_TIMES[n]} as many.", f"Then {name} has {_TIMES[n]} as many.")
-            return words.pick(seen, (f"Soon {name} has {_TIMES[n]} as many.",))
+            return words.pick(
+                (
+                    f"{_MULTIPLIES[n]} the number of {thing}",
+                    f"brings the number of {thing} up to {_TIMES[n]} as many",
+                    f"ends up with {_TIMES[n]} as many",
+                    f"trades them for {_TIMES[n]} as many",
+                ),
+                (f"Soon {name} has {_TIMES[n]} as many", f"A while later there are {_TIMES[n]} as many"),
+            )
     part = _FRACTIONS[event[1]]
-    seen = (f"{name} gives away {part} of the {thing}.", f"{name} loses {part} of the {thing}.")
-    return words.pick(seen, (f"{name} throws away {part} of the {thing}.",))
+    return words.pick(
+        (
+            f"gives away {part} of the {thing}",
+            f"loses {part} of the {thing}",
+            f"sells {part} of them",
+            f"gives {part} of the {thing} to a friend",
+            f"uses up {part} of the {thing}",
+        ),
+        (f"{name} throws away {part} of the {thing}", f"{name} parts with {part} of the {thing}"),
+    )
 
 
-_EVENT_COMMENTS = {
-    "add": "More are added",
-    "take": "Some are taken away",
-    "boxes": "Add the boxes",
-    "times": "Multiply",
-    "part": "A part goes away",
-}
+def _event_comment(event: tuple[str, int, int]) -> str:
+    match event:
+        case ("add", n, _):
+            return f"{n} more"
+        case ("take", n, _):
+            return f"{n} fewer"
+        case ("boxes", n, k):
+            return f"{k} boxes of {n}"
+        case ("times", n, _):
+            return f"{n} times as many"
+    return capital(f"{_FRACTIONS[event[1]]} goes away")
 
 
 def _work_stock(parameters: Parameters, program: Program, words: Words) -> None:
     start, events = parameters
-    variable = words.thing() if program.style == 0 else "x"
-    program.step("The number at the start")
-    count = program.let(variable, start)
+    program.step(f"{start} at the start")
+    count = program.let("x", start)
     for event in events:
-        program.step(_EVENT_COMMENTS[event[0]])
-        count = program.let(variable, _changed(count, event))
+        program.step(_event_comment(event))
+        count = program.let("x", _changed(count, event))
     program.show(count)
 
 
@@ -151,31 +225,78 @@ def _draw_relations(random: Random, level: int) -> Parameters:
 def _ask_relations(parameters: Parameters, words: Words) -> str:
     base, relations, order, asked, together = parameters
     thing = words.thing()
-    facts = [f"{words.name(0)} has {base} {thing}."]
-    for index, kind, n, of in relations:
-        left, right = words.name(index), words.name(of)
-        much = _TIMES[n] + " as many" if kind == "times" else f"{n} {kind}"
-        than = "as" if kind == "times" else "than"
-        facts.append(words.pick((f"{left} has {much} {thing} {than} {right}.",), (f"{left} owns {much} {than} {right}.",)))
+    start = words.name(0)
+    facts = [
+        words.pick(
+            (
+                f"{start} has {base} {thing}",
+                f"{start} has exactly {base} {thing}",
+                f"{start} has collected {base} {thing}",
+                f"the number of {thing} {start} has is {base}",
+            ),
+            (f"{start} owns {base} {thing}", f"{base} {thing} belong to {start}"),
+        )
+    ]
+    facts += [_relation(words.name(index), kind, n, words.name(of), thing, words) for index, kind, n, of in relations]
     name = words.name(asked)
     if together >= 0:
+        both = f"{name} and {words.name(together)}"
         question = words.pick(
-            (f"How many {thing} do {name} and {words.name(together)} have together?",),
-            (f"How many {thing} do {name} and {words.name(together)} own together?",),
+            (
+                f"How many {thing} do {both} have together?",
+                f"How many {thing} do {both} have in total?",
+                f"How many {thing} do {both} have altogether?",
+                f"What is the total number of {thing} that {both} have?",
+                f"Find the total number of {thing} {both} have together.",
+            ),
+            (f"How many {thing} do {both} own together?", f"Added up, how many {thing} belong to {both}?"),
         )
     else:
-        question = words.pick((f"How many {thing} does {name} have?",), (f"How many {thing} does {name} own?",))
-    return " ".join([*(facts[i] for i in order), question])
+        question = words.pick(
+            (
+                f"How many {thing} does {name} have?",
+                f"What is the number of {thing} that {name} has?",
+                f"Find the number of {thing} {name} has.",
+                f"Determine how many {thing} {name} has.",
+                f"Work out how many {thing} {name} has.",
+            ),
+            (f"How many {thing} does {name} own?", f"How many {thing} belong to {name}?"),
+        )
+    facts = [facts[i] for i in order]
+    told = " ".join([*(f"{capital(fact)}." for fact in facts), question])
+    seen = [told, told, told]
+    if len(facts) == 2:
+        seen += [
+            f"If {' and '.join(facts)}, how many {thing} does {name} have?",
+            f"How many {thing} does {name} have if {' and '.join(facts)}?",
+        ]
+    return words.pick(seen, (told,))
+
+
+def _relation(left: str, kind: str, n: int, right: str, thing: str, words: Words) -> str:
+    """The fact that `left` has n more or fewer than, or n times as many as, `right`."""
+    much, than = (f"{_TIMES[n]} as many", "as") if kind == "times" else (f"{n} {kind}", "than")
+    seen = [
+        f"{left} has {much} {thing} {than} {right}",
+        f"{left} has {much} {thing} {than} {right} has",
+        f"{left} has {much} {than} {right}",
+        f"{left} has collected {much} {thing} {than} {right}",
+        f"compared with {right}, {left} has {much} {thing}",
+    ]
+    if kind == "times":
+        seen.append(f"{left} has {_TIMES[n].replace('twice', '2 times')} the number of {thing} that {right} has")
+    return words.pick(seen, (f"{left} owns {much} {than} {right}", f"{much} {thing} belong to {left} {than} to {right}"))
 
 
 def _work_relations(parameters: Parameters, program: Program, words: Words) -> None:
     base, relations, _, asked, together = parameters
-    program.step(f"Start with {words.name(0)}" if program.style == 0 else "Start with what is known")
+    # The way back from the person asked for is read off the sentences one by one; the program then goes it forwards.
+    back = " from ".join(words.name(index) for index in range(asked, -1, -1))
+    program.step(back)
     known = [program.let(words.name(0), base)]
     for index, kind, n, of in relations[:asked]:
-        program.step(
-            f"Find {words.name(index)} from {words.name(of)}" if program.style == 0 else f"Next is {words.name(index)}"
-        )
+        much = f"{n} times as many as" if kind == "times" else f"{n} {kind} than"
+        program.step(f"{words.name(index)} has {much} {words.name(of)}")
         source = known[of]
         value = {"more": source + n, "fewer": source - n, "times": source * n}[kind]
         known.append(program.let(words.name(index), value))
@@ -229,29 +350,85 @@ def _ask_shopping(parameters: Parameters, words: Words) -> str:
     name = words.name()
     goods = words.pick(
         (
-            " and ".join(f"{n} {words.thing(i)} at {price} dollars each" for i, (n, price) in enumerate(items)),
-            " and ".join(f"{n} {words.thing(i)} for {price} dollars each" for i, (n, price) in enumerate(items)),
+            listing([f"{n} {words.thing(i)} at {price} dollars each" for i, (n, price) in enumerate(items)]),
+            listing([f"{n} {words.thing(i)} for {price} dollars each" for i, (n, price) in enumerate(items)]),
+            listing([f"{n} {words.thing(i)} priced at {price} dollars each" for i, (n, price) in enumerate(items)]),
+            listing([f"{n} {words.thing(i)} at ${price} apiece" for i, (n, price) in enumerate(items)]),
         ),
-        (", ".join(f"{n} {words.thing(i)} that cost {price} dollars each" for i, (n, price) in enumerate(items)),),
+        (
+            ", ".join(f"{n} {words.thing(i)} that cost {price} dollars each" for i, (n, price) in enumerate(items)),
+            ", ".join(f"{n} {words.thing(i)} with a price tag of {price} dollars each" for i, (n, price) in enumerate(items)),
+        ),
     )
-    text = words.pick((f"{name} buys {goods}.",), (f"{name} takes home {goods}.",))
+    prices = listing([f"{words.thing(i)} cost {price} dollars each" for i, (_, price) in enumerate(items)])
+    numbers = listing([f"{n} {words.thing(i)}" for i, (n, _) in enumerate(items)])
+    text = words.pick(
+        (
+            f"{name} buys {goods}.",
+            f"{name} purchases {goods}.",
+            f"{name} goes to a shop and buys {goods}.",
+            f"At the market, {name} buys {goods}.",
+            f"{name} orders {goods}.",
+            f"In a shop, {prices}. {name} buys {numbers}.",
+        ),
+        (f"{name} takes home {goods}.", f"Into the basket of {name} go {goods}."),
+    )
     if percent:
         text += words.pick(
-            (f" There is a discount of {percent}% on the total.", f" The shop takes {percent}% off the total."),
-            (f" The total is then reduced by {percent}%.",),
+            (
+                f" There is a discount of {percent}% on the total.",
+                f" The shop takes {percent}% off the total.",
+                f" A coupon gives {percent}% off the total price.",
+                f" The store gives a {percent}% discount on the whole purchase.",
+            ),
+            (f" The total is then reduced by {percent}%.", f" At the till {percent}% of the bill is waived."),
         )
-    if paid:
-        text += words.pick(
-            (f" {name} pays with {paid} dollars.", f" {name} gives the shop {paid} dollars."),
-            (f" {name} hands over {paid} dollars.",),
+    text += _shopping_question(name, paid, words)
+    if percent or paid:
+        return text
+    pays = f"how many dollars does {name} pay"
+    return words.pick((text, text, text, f"If {name} buys {goods}, {pays}?", f"{capital(pays)} for {goods}?"), (text,))
+
+
+def _shopping_question(name: str, paid: int, words: Words) -> str:
+    if not paid:
+        return words.pick(
+            (
+                f" How many dollars does {name} pay?",
+                " How many dollars is that in all?",
+                " What is the total cost in dollars?",
+                f" How many dollars does {name} spend?",
+                f" How much does {name} pay in dollars?",
+                " Find the total price in dollars.",
+            ),
+            (f" How many dollars does {name} owe?", " What sum in dollars is on the bill?"),
         )
-        return text + words.pick(
-            (" How many dollars of change are there?", " How many dollars does the shop give back?"),
-            (" How many dollars come back as change?",),
-        )
-    return text + words.pick(
-        (f" How many dollars does {name} pay?", " How many dollars is that in all?"),
-        (f" How many dollars does {name} owe?",),
+    pays = words.pick(
+        (
+            f" {name} pays with {paid} dollars.",
+            f" {name} gives the shop {paid} dollars.",
+            f" {name} gives the cashier {paid} dollars.",
+            f" {name} pays with ${paid}.",
+        ),
+        (f" {name} hands over {paid} dollars.", f" {name} puts {paid} dollars on the counter."),
+    )
+    change = words.pick(
+        (
+            " How many dollars of change are there?",
+            " How many dollars does the shop give back?",
+            f" How many dollars does {name} get back?",
+            f" How much change does {name} get, in dollars?",
+            " Find the change in dollars.",
+        ),
+        (" How many dollars come back as change?", f" Which sum in dollars is returned to {name}?"),
+    )
+    return words.pick(
+        (
+            *(pays + change,) * 4,
+            f" {name} had {paid} dollars before paying. How many dollars are left?",
+            f" If {name} had {paid} dollars, how many dollars does {name} have left?",
+        ),
+        (pays + change,),
     )
 
 
@@ -266,7 +443,7 @@ def _work_shopping(parameters: Parameters, program: Program, words: Words) -> No
     else:
         costs = []
         for i, (n, price) in enumerate(items):
-            program.step(f"The cost of the {words.thing(i)}")
+            program.step(f"The {words.thing(i)}")
             costs.append(program.let(words.thing(i), term(n) * price))
         cost = costs[0]
         if len(costs) > 1:
@@ -313,50 +490,109 @@ def _draw_wages(random: Random, level: int) -> Parameters:
 
 def _ask_wages(parameters: Parameters, words: Words) -> str:
     first, bonus, cost, second, compare = parameters
-
-    def job(name: str, hours: int, rate: int, days: int) -> str:
-        if days == 1:
-            return words.pick(
-                (
-                    f"{name} works {hours} hours and earns {rate} dollars an hour.",
-                    f"{name} earns {rate} dollars an hour and works {hours} hours.",
-                ),
-                (f"{name} is paid {rate} dollars an hour and stays {hours} hours.",),
-            )
-        return words.pick(
-            (
-                f"{name} works {hours} hours a day for {days} days and earns {rate} dollars an hour.",
-                f"{name} earns {rate} dollars an hour and works {hours} hours a day for {days} days.",
-            ),
-            (f"For {days} days {name} works {hours} hours a day and is paid {rate} dollars an hour.",),
-        )
-
     name, other = words.name(0), words.name(1)
-    text = job(name, *first)
+    text = _job(name, *first, words)
     if bonus:
         text += words.pick(
-            (f" {name} also gets a bonus of {bonus} dollars.", f" There is a bonus of {bonus} dollars."),
-            (f" At the end {name} gets a bonus of {bonus} dollars.",),
+            (
+                f" {name} also gets a bonus of {bonus} dollars.",
+                f" There is a bonus of {bonus} dollars.",
+                f" {name} also receives a bonus of {bonus} dollars.",
+                f" The boss adds a bonus of {bonus} dollars.",
+                f" In addition, {name} gets {bonus} dollars as a bonus.",
+            ),
+            (f" At the end {name} gets a bonus of {bonus} dollars.", f" {bonus} dollars come on top for {name}."),
         )
     if cost:
         text += words.pick(
-            (f" Each day {name} spends {cost} dollars.", f" {name} spends {cost} dollars a day."),
-            (f" {name} needs {cost} dollars each day.",),
+            (
+                f" Each day {name} spends {cost} dollars.",
+                f" {name} spends {cost} dollars a day.",
+                f" Lunch costs {name} {cost} dollars every day.",
+                f" {name} pays {cost} dollars per day for travel.",
+                f" Every day {name} spends {cost} dollars on food.",
+            ),
+            (f" {name} needs {cost} dollars each day.", f" Each of the days takes {cost} dollars from {name}."),
         )
     if second:
-        text += " " + job(other, *second)
+        text += " " + _job(other, *second, words)
         if compare == "together":
             return text + words.pick(
-                (f" How many dollars do {name} and {other} have together?",),
-                (f" How many dollars have {name} and {other} together?",),
+                (
+                    f" How many dollars do {name} and {other} have together?",
+                    f" How many dollars do {name} and {other} have in total?",
+                    f" How much money do {name} and {other} have in all, in dollars?",
+                    f" Find the total number of dollars {name} and {other} have.",
+                ),
+                (
+                    f" How many dollars have {name} and {other} together?",
+                    f" Put together, which sum in dollars is that for {name} and {other}?",
+                ),
             )
         return text + words.pick(
-            (f" How many dollars more than {other} does {name} have?",),
-            (f" By how many dollars does {name} have more than {other}?",),
+            (
+                f" How many dollars more than {other} does {name} have?",
+                f" How many more dollars does {name} have than {other}?",
+                f" Find how many more dollars {name} has than {other}.",
+                f" How much more money does {name} have than {other}, in dollars?",
+            ),
+            (
+                f" By how many dollars does {name} have more than {other}?",
+                f" By which sum in dollars is {name} ahead of {other}?",
+            ),
         )
-    return text + words.pick(
-        (f" How many dollars does {name} have at the end?", f" How many dollars does {name} have?"),
-        (f" How many dollars are left for {name}?",),
+    told = text + words.pick(
+        (
+            f" How many dollars does {name} have at the end?",
+            f" How many dollars does {name} have?",
+            f" How much money does {name} have in the end, in dollars?",
+            f" How many dollars does {name} have in all?",
+            f" Find the number of dollars {name} has.",
+        ),
+        (f" How many dollars are left for {name}?", f" Which sum in dollars can {name} keep?"),
+    )
+    hours, rate, days = first
+    if bonus or cost or days > 1:
+        return told
+    return words.pick(
+        (
+            told,
+            told,
+            f"How many dollars does {name} earn in {hours} hours at {rate} dollars per hour?",
+            f"If {name} earns {rate} dollars per hour, how many dollars does {name} earn in {hours} hours?",
+        ),
+        (told,),
+    )
+
+
+def _job(name: str, hours: int, rate: int, days: int, words: Words) -> str:
+    if days == 1:
+        return words.pick(
+            (
+                f"{name} works {hours} hours and earns {rate} dollars an hour.",
+                f"{name} earns {rate} dollars an hour and works {hours} hours.",
+                f"{name} works for {hours} hours at {rate} dollars per hour.",
+                f"{name} makes {rate} dollars per hour. {name} works for {hours} hours.",
+                f"For each hour of work {name} gets {rate} dollars. {name} works {hours} hours.",
+            ),
+            (
+                f"{name} is paid {rate} dollars an hour and stays {hours} hours.",
+                f"A job brings {name} {rate} dollars an hour, and it takes {hours} hours.",
+            ),
+        )
+    return words.pick(
+        (
+            f"{name} works {hours} hours a day for {days} days and earns {rate} dollars an hour.",
+            f"{name} earns {rate} dollars an hour and works {hours} hours a day for {days} days.",
+            f"{name} works {days} days, {hours} hours each day, and makes {rate} dollars per hour.",
+            f"{name} makes {rate} dollars per hour. {name} works {hours} hours daily for {days} days.",
+            f"Working at {rate} dollars an hour, {name} puts in {hours} hours every day for {days} days.",
+            f"{name} has a job at {rate} dollars per hour and works for {days} days, {hours} hours per day.",
+        ),
+        (
+            f"For {days} days {name} works {hours} hours a day and is paid {rate} dollars an hour.",
+            f"A job brings {name} {rate} dollars an hour, and it takes {hours} hours on each of {days} days.",
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import rstar_fast._openmp  # noqa: F401  # before torch
 from rstar_fast.types import InvalidInput, Policy
 
 _VLLM = "vllm:"

@@ -6,20 +6,24 @@ vocabulary.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
+from transformers.masking_utils import eager_mask
 
+from rstar_fast.policies.checkpoint import cache_argument
 from rstar_fast.types import Candidate
 
 _GROUPED_ATTENTION = "rstar_fast_grouped"
 _CACHE_BLOCK = 64
 # Rows that have ended are kept until they are this part of all: dropping them copies the keys and values of the others.
 _COMPACT_BELOW = 0.6
+_BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Sampler:
@@ -45,8 +49,14 @@ class Sampler:
         self._temperature, self._top_p, self._top_k = temperature, top_p, top_k
         self._ends = self._end_tokens()
         self._may_stop = self._tokens_that_may_stop()
-        if model.device.type == "cpu":
+        self._cache_argument = cache_argument(model)
+        # Whether every layer sees all that stands before: then a mask made once and grown by a column serves them all.
+        # Other models (sliding windows) get what is padding, and make the masks of their layers themselves.
+        self._sees_all = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+        if model.device.type == "cpu" and self._sees_all and not capped:
             AttentionInterface.register(_GROUPED_ATTENTION, grouped_attention)
+            AttentionMaskInterface.register(_GROUPED_ATTENTION, eager_mask)  # for other callers of the model, who give no mask
             model.set_attn_implementation(_GROUPED_ATTENTION)
 
     def _end_tokens(self) -> np.ndarray:
@@ -57,22 +67,26 @@ class Sampler:
 
     def _tokens_that_may_stop(self) -> np.ndarray:
         """[V] bool: tokens whose text holds the last character of a stop string: only behind them one can be complete."""
-        count = max(len(self._tokenizer), self._model.config.get_text_config().vocab_size)
+        vocabulary = self._tokenizer.get_vocab()
+        count = max([*vocabulary.values(), self._model.config.get_text_config().vocab_size - 1]) + 1
         last = {stop[-1] for stop in self._stops}
+        if not all(character.isascii() and character.isprintable() and character != " " for character in last):
+            return np.ones(count, bool)  # tokenizers write other characters in ways of their own
         may_stop = np.zeros(count, bool)
-        for token in range(len(self._tokenizer)):
-            written = self._tokenizer.convert_ids_to_tokens(token) or ""
-            may_stop[token] = any(character in written for character in last)
+        for written, token in vocabulary.items():
+            may_stop[token] = any(character in written for character in last) or _BYTE_TOKEN.fullmatch(written) is not None
         return may_stop
 
     @torch.inference_mode()
-    def sample(self, prompts: Sequence[Sequence[int]], keys: Sequence[np.ndarray], max_tokens: int) -> list[list[Candidate]]:
+    def sample(
+        self, prompts: Sequence[Sequence[int]], keys: Sequence[np.ndarray], max_tokens: int | Sequence[int]
+    ) -> list[list[Candidate]]:
         """Samples continuations of each prompt.
 
         Args:
           prompts: B token sequences, none empty.
           keys: for each prompt [n] uint64, the randomness of each of its samples; n may differ.
-          max_tokens: most tokens of a continuation, >= 1.
+          max_tokens: most tokens of a continuation, >= 1; one number, or one for each prompt.
 
         Returns:
           For each prompt its candidates, in the order of their keys.
@@ -83,23 +97,26 @@ class Sampler:
         prompt_of = np.repeat(np.arange(len(prompts)), counts)  # of each sample
         copies = torch.from_numpy(prompt_of).to(device)
         cache.batch_select_indices(copies)
+        lengths = np.repeat(np.broadcast_to(max_tokens, len(prompts)), counts)  # the longest of each sample
+        longest = int(lengths.max(initial=0))
         logits, mask, positions = logits[copies], mask[copies], positions[copies]
         rows = np.arange(len(prompt_of))  # which sample each row is
         flat_keys = np.concatenate(keys)
-        tokens = np.zeros((len(rows), max_tokens), np.int64)
+        tokens = np.zeros((len(rows), longest), np.int64)
         logprobs = np.zeros(len(rows))
         candidates: list[Candidate | None] = [None] * len(rows)
         alive = np.ones(len(rows), bool)
-        for step in range(max_tokens):
+        for step in range(longest):
             chosen, chosen_logprobs = self._choose(logits, uniforms(flat_keys[rows], step))
             new = chosen.cpu().numpy()
             tokens[rows, step] = new
             logprobs[rows] += np.where(alive, chosen_logprobs.cpu().numpy(), 0.0)
-            ended = np.isin(new, self._ends)
-            for at in np.flatnonzero(alive & (ended | self._may_stop[new] | (step + 1 == max_tokens))):
+            ended, is_last = np.isin(new, self._ends), lengths[rows] == step + 1
+            for at in np.flatnonzero(alive & (ended | is_last | self._may_stop[new])):
                 row = rows[at]
                 last_token = prompts[prompt_of[row]][-1]
-                candidate = self._candidate(last_token, tokens[row, : step + 1], bool(ended[at]), step + 1 == max_tokens, logprobs[row])
+                written = tokens[row, : step + 1]
+                candidate = self._candidate(last_token, written, bool(ended[at]), bool(is_last[at]), logprobs[row])
                 if candidate is not None:
                     candidates[row] = candidate
                     alive[at] = False
@@ -111,17 +128,18 @@ class Sampler:
                 chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
                 rows, alive = rows[alive], alive[alive]
             positions = positions + 1
-            mask = torch.cat([mask, torch.zeros_like(mask[..., :1])], -1)
-            logits = self._model(
-                input_ids=chosen[:, None], attention_mask=mask, position_ids=positions[:, None], past_key_values=cache, use_cache=True
-            ).logits[:, -1]
+            mask = torch.cat([mask, mask.new_full((*mask.shape[:-1], 1), 0 if self._sees_all else 1)], -1)
+            logits = self._forward(chosen[:, None], mask, positions[:, None], cache)
         flat = [candidate for candidate in candidates if candidate is not None]
         assert len(flat) == len(prompt_of)
         ends = np.cumsum(counts).tolist()
         return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
-        """Computes the prompts, padded on the left: last logits [B, V], cache, mask [B, 1, 1, T], last positions [B]."""
+        """Computes the prompts, padded on the left: last logits [B, V], cache, mask, last positions [B].
+
+        The mask is what the next token adds to its scores [B, 1, 1, T]; where layers differ, 1 for what is no padding [B, T].
+        """
         model, longest = self._model, max(map(len, prompts))
         ids = np.zeros((len(prompts), longest), np.int64)
         real = np.zeros((len(prompts), longest), bool)
@@ -130,26 +148,30 @@ class Sampler:
             real[row, longest - len(prompt) :] = True
         positions = np.maximum(np.cumsum(real, 1) - 1, 0)
         seen = torch.from_numpy(real).to(model.device)
-        causal = torch.ones(longest, longest, dtype=torch.bool, device=model.device).tril()
-        visible = seen[:, None, None, :] & causal
-        visible |= torch.eye(longest, dtype=torch.bool, device=model.device)  # padding sees itself: a row of nothing is NaN
-        hidden = torch.finfo(model.dtype).min
-        mask = torch.zeros(visible.shape, dtype=model.dtype, device=model.device).masked_fill_(~visible, hidden)
+        mask = self._additive(seen) if self._sees_all else seen.long()
         cache = DynamicCache(config=model.config)
-        if all(type(layer) is DynamicLayer for layer in cache.layers):
+        if self._sees_all:
             cache.layers = [_BlockLayer() for _ in cache.layers]
-        output = model(
-            input_ids=torch.from_numpy(ids).to(model.device),
-            attention_mask=mask,
-            position_ids=torch.from_numpy(positions).to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1], cache, mask[:, :, -1:, :], torch.from_numpy(positions[:, -1]).to(model.device)
+        at = torch.from_numpy(positions).to(model.device)
+        logits = self._forward(torch.from_numpy(ids).to(model.device), mask, at, cache)
+        return logits, cache, mask[:, :, -1:, :] if self._sees_all else mask, at[:, -1]
+
+    def _additive(self, seen: torch.Tensor) -> torch.Tensor:
+        """[B, T] bool -> [B, 1, T, T]: what each token of a prompt adds to its scores."""
+        length = seen.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
+        visible = seen[:, None, None, :] & causal
+        visible |= torch.eye(length, dtype=torch.bool, device=seen.device)  # padding sees itself: a row of nothing is NaN
+        dtype = self._model.dtype
+        return torch.zeros(visible.shape, dtype=dtype, device=seen.device).masked_fill_(~visible, torch.finfo(dtype).min)
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """The logits of each row's last token, [R, V]."""
+        arguments = {"attention_mask": mask, "position_ids": positions, self._cache_argument: cache}
+        return self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **arguments).logits[:, -1]
 
     def _choose(self, logits: torch.Tensor, uniform: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next token of each row, [R] int64, by inverting the distribution function at `uniform` [R]; its log-probability."""
+        """The next token of each row, [R] int64, where the distribution function reaches `uniform` [R]; its log-probability."""
         logits = logits.float()
         logprobs = torch.log_softmax(logits, -1)
         if self._temperature == 0.0:
@@ -165,7 +187,7 @@ class Sampler:
 
     def _truncated(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Sets to 0 what top_k and top_p leave out; the rest is not renormalised."""
-        ordered, order = probabilities.sort(-1, descending=True)
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
         if self._top_k:
             ordered[:, self._top_k :] = 0.0
         if self._top_p < 1.0:
@@ -176,9 +198,8 @@ class Sampler:
     def _candidate(self, last_token: int, tokens: np.ndarray, ended: bool, is_last: bool, logprob: float) -> Candidate | None:
         """The candidate that ends behind these tokens; None when it goes on."""
         # Decoded behind the prompt's last token: some tokenizers drop a space at the beginning of a text.
-        before = self._tokenizer.decode([last_token], skip_special_tokens=False)
-        ids = [last_token, *(tokens[:-1] if ended else tokens).tolist()]
-        text = self._tokenizer.decode(ids, skip_special_tokens=False)[len(before) :]
+        before = self._decode([last_token])
+        text = self._decode([last_token, *(tokens[:-1] if ended else tokens).tolist()])[len(before) :]
         found = [(text.find(stop), stop) for stop in self._stops if stop in text]
         if found:
             at, stop = min(found)
@@ -186,6 +207,10 @@ class Sampler:
         if ended or is_last:
             return Candidate(text, None, len(tokens), float(logprob))
         return None
+
+    def _decode(self, ids: list[int]) -> str:
+        # The spaces are the program's: "[1 , 2]" stays as it is.
+        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def uniforms(keys: np.ndarray, step: int) -> np.ndarray:
@@ -203,7 +228,9 @@ class _BlockLayer(DynamicLayer):
 
     _used = 0
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         begin, end = self._used, self._used + key_states.shape[-2]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -51,7 +52,7 @@ class TransformersPolicy:
         max_step_tokens: int = 512,
         max_rows: int = 512,
     ) -> None:
-        if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+        if not 0 <= temperature < math.inf or not 0 < top_p <= 1 or top_k < 0:
             raise InvalidInput(
                 f"temperature={temperature}, top_p={top_p}, top_k={top_k}: give temperature >= 0, top_p in (0, 1], top_k >= 0"
             )
@@ -84,41 +85,47 @@ class TransformersPolicy:
     def _propose(self, partials: list[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
         times = Counter(partials)  # a partial asked for more than once is computed once
         distinct = list(times)
-        prompts: list[list[int]] = [
-            self._tokenizer(steps.prompt(partial).encode("utf-8", "replace").decode())["input_ids"] for partial in distinct
-        ]
+        prompts = [self._tokens(partial) for partial in distinct]
         keys = [self._keys(partial, n * times[partial]) for partial in distinct]
-        answers: dict[Partial, list[Candidate]] = {}
-        batch: list[int] = []
-        for i in sorted(range(len(distinct)), key=lambda i: len(prompts[i])):  # of like length: least padding
+        answers: list[list[Candidate]] = [[] for _ in distinct]
+        for batch in self._batches(prompts, keys):
+            of_batch = [prompts[i] for i, _ in batch]
+            room = [min(self._context - len(prompt), self._max_step_tokens) for prompt in of_batch]
+            samples = self._sampler.sample(of_batch, [part for _, part in batch], room)
+            for (i, _), of_prompt in zip(batch, samples, strict=True):
+                answers[i] += of_prompt
+        number = {partial: i for i, partial in enumerate(distinct)}
+        shares: list[list[Candidate] | PartialTooLong] = []
+        for partial in partials:
+            i = number[partial]
+            if len(prompts[i]) >= self._context:
+                shares.append(self._too_long(partial, len(prompts[i])))
+            else:
+                shares.append(answers[i][:n])
+                del answers[i][:n]
+        return shares
+
+    def _tokens(self, partial: Partial) -> list[int]:
+        text = steps.prompt(partial).encode("utf-8", "replace").decode()
+        # Not verbose: a prompt that is too long is an error of its own.
+        return self._tokenizer(text, verbose=False)["input_ids"]  # type: ignore[no-any-return]
+
+    def _batches(self, prompts: list[list[int]], keys: list[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
+        """Batches of at most max_rows samples, each (number of a prompt, keys of its samples); no prompts too long."""
+        batch: list[tuple[int, np.ndarray]] = []
+        rows = 0
+        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):  # of like length: least padding
             if len(prompts[i]) >= self._context:
                 continue
-            if batch and sum(len(keys[j]) for j in [*batch, i]) > self._max_rows:
-                self._sample(batch, distinct, prompts, keys, answers)
-                batch = []
-            batch.append(i)
+            for first in range(0, len(keys[i]), self._max_rows):
+                part = keys[i][first : first + self._max_rows]
+                if rows + len(part) > self._max_rows:
+                    yield batch
+                    batch, rows = [], 0
+                batch.append((i, part))
+                rows += len(part)
         if batch:
-            self._sample(batch, distinct, prompts, keys, answers)
-        lengths = dict(zip(distinct, map(len, prompts), strict=True))
-        return [self._share(answers, partial, n) or self._too_long(partial, lengths[partial]) for partial in partials]
-
-    def _sample(
-        self,
-        batch: list[int],
-        partials: list[Partial],
-        prompts: list[list[int]],
-        keys: list[np.ndarray],
-        answers: dict[Partial, list[Candidate]],
-    ) -> None:
-        room = self._context - max(len(prompts[i]) for i in batch)
-        samples = self._sampler.sample([prompts[i] for i in batch], [keys[i] for i in batch], min(room, self._max_step_tokens))
-        answers.update(zip((partials[i] for i in batch), samples, strict=True))
-
-    @staticmethod
-    def _share(answers: dict[Partial, list[Candidate]], partial: Partial, n: int) -> list[Candidate]:
-        """The next n of a partial's candidates; [] when it has none."""
-        share, answers[partial] = answers.get(partial, [])[:n], answers.get(partial, [])[n:]
-        return share
+            yield batch
 
     def _too_long(self, partial: Partial, length: int) -> PartialTooLong:
         return PartialTooLong(

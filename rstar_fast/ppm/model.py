@@ -6,6 +6,8 @@ scale of its score stands in config.json as `ppm_scale`.
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
 import shutil
 import tempfile
@@ -18,9 +20,12 @@ from rstar_fast.policies.checkpoint import load_model, quiet
 from rstar_fast.types import InvalidInput
 
 DEFAULT_SCALE = 5.0  # the reference's
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 
 
-def from_policy(policy: str, *, scale: float = DEFAULT_SCALE, seed: int = 0, dtype: torch.dtype | None = torch.float32) -> PreTrainedModel:
+def from_policy(
+    policy: str, *, scale: float = DEFAULT_SCALE, seed: int = 0, dtype: torch.dtype | None = torch.float32
+) -> PreTrainedModel:
     """A PPM whose body is a policy's and whose head is new: small random weights.
 
     Args:
@@ -31,9 +36,8 @@ def from_policy(policy: str, *, scale: float = DEFAULT_SCALE, seed: int = 0, dty
     Raises:
       InvalidInput: the checkpoint is missing or unreadable, or the scale is out of range.
     """
-    if not scale > 0:
-        raise InvalidInput(f"scale is {scale!r}: give a number > 0")
-    model = load_model(AutoModelForSequenceClassification, policy, "policy", "cpu", dtype, num_labels=1)
+    _check_scale(scale)
+    model = load_model(AutoModelForSequenceClassification, policy, "policy", "cpu", dtype, new=["score.weight"], num_labels=1)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.normal_(0.0, model.config.hidden_size**-0.5, generator=generator)
@@ -48,35 +52,64 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype | None = No
     Raises:
       InvalidInput: the checkpoint is missing or unreadable, has no head, or more labels than one.
     """
-    model, info = load_model(
-        AutoModelForSequenceClassification, name, "PPM", device, dtype, output_loading_info=True, num_labels=1, ignore_mismatched_sizes=True
-    )
-    if info["missing_keys"] or info["mismatched_keys"]:
-        what = ", ".join(sorted(map(str, info["missing_keys"]))) or "a head of one label"
-        raise InvalidInput(f"the checkpoint {name!r} is no PPM, it lacks {what}: train one with train_ppm, or give another")
+    model = load_model(AutoModelForSequenceClassification, name, "PPM", device, dtype, num_labels=1)
+    scale_of(model)
     return model
 
 
 def scale_of(model: PreTrainedModel) -> float:
-    """The scale of a PPM's score; the reference's where its config does not say."""
-    return float(getattr(model.config, "ppm_scale", DEFAULT_SCALE))
+    """The scale of a PPM's score; the reference's where its config does not say.
+
+    Raises:
+      InvalidInput: the config's is no number > 0.
+    """
+    scale = getattr(model.config, "ppm_scale", DEFAULT_SCALE)
+    _check_scale(scale)
+    return float(scale)
+
+
+def _check_scale(scale: object) -> None:
+    if not isinstance(scale, int | float) or isinstance(scale, bool) or not 0 < scale < math.inf:
+        raise InvalidInput(f"the PPM's scale is {scale!r}: give a number > 0")
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes a checkpoint as a whole: a reader finds the old one or the new one, never half of one."""
-    folder = Path(folder)
+    """Writes a checkpoint as a whole: a reader finds the old one or the new one, never half of one.
+
+    Raises:
+      InvalidInput: there is a file of this name.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{str(folder)!r} is a file: give the folder of a checkpoint, or a new name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with quiet():
             model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        # As mkdir would: what mkdtemp makes is closed to others.
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o777 & ~mask)
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            os.replace(folder, old)
-            os.replace(partial, folder)
-            shutil.rmtree(old)
+            _exchange(partial, folder)
         else:
             os.replace(partial, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # after an exchange, the old one
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Swaps two folders: in one step, so that there is always one of either name, where the file system can."""
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if swap is not None and swap(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(folder), _RENAME_EXCHANGE) == 0:
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        os.replace(old, folder)
+        raise
+    os.replace(old, new)

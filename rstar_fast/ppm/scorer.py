@@ -63,7 +63,7 @@ class PpmScorer:
         texts = {partial: steps.prompt(partial).encode("utf-8", "replace").decode() for partial in partials}
         tokens: dict[Partial, list[int]] = {}
         for partial, text in texts.items():
-            tokens[partial] = self._tokenizer(text)["input_ids"]
+            tokens[partial] = self._tokenizer(text, verbose=False)["input_ids"]
             if len(tokens[partial]) > self._context:
                 raise PartialTooLong(
                     f"a partial solution of problem {partial.problem.id!r} is {len(tokens[partial])} tokens long and the PPM's "

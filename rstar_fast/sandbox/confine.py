@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import platform
 import resource
@@ -25,8 +26,9 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     # other processes and programs
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424),
-    "pidfd_getfd": (438, 438), "rt_sigqueueinfo": (129, 138), "setns": (308, 268), "unshare": (272, 97),
-    "setsid": (112, 157), "setpgid": (109, 154), "prlimit64": (302, 261), "setpriority": (141, 140),
+    "pidfd_getfd": (438, 438), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "setns": (308, 268),
+    "unshare": (272, 97), "setsid": (112, 157), "setpgid": (109, 154), "setrlimit": (160, 164), "prlimit64": (302, 261),
+    "setpriority": (141, 140),
     # contents of the file system
     "creat": (85, None), "truncate": (76, 45), "ftruncate": (77, 46), "rename": (82, None), "renameat": (264, 38),
     "renameat2": (316, 276), "unlink": (87, None), "unlinkat": (263, 35), "rmdir": (84, None), "mkdir": (83, None),
@@ -34,15 +36,17 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mknod": (133, None), "mknodat": (259, 33), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
     "fchmodat2": (452, 452), "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5),
-    "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "fallocate": (285, 47),
-    "open_by_handle_at": (304, 265), "memfd_create": (319, 279),
+    "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16), "mount": (165, 40), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
+    "fspick": (433, 433), "mount_setattr": (442, 442), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
+    "fallocate": (285, 47), "open_by_handle_at": (304, 265), "memfd_create": (319, 279),
     # the machine
     "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225), "bpf": (321, 280), "perf_event_open": (298, 241),
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104),
     "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "userfaultfd": (323, 282),
-    "settimeofday": (164, 170), "clock_settime": (227, 112), "sethostname": (170, 161), "shmget": (29, 194), "msgget": (68, 186),
-    "mq_open": (240, 180), "ioctl": (16, 29),
+    "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266),
+    "sethostname": (170, 161), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    "ioctl": (16, 29),
 }  # fmt: skip
 # Answered "no such call", after which the C library falls back to one that is judged by its flags.
 _UNKNOWN: dict[str, tuple[int, int]] = {"clone3": (435, 435), "openat2": (437, 437)}
@@ -117,12 +121,17 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
+def processor_seconds(cpu_s: float) -> int:
+    """The limit on processor time: the kernel counts whole seconds."""
+    return math.ceil(cpu_s)
+
+
 def limit(cpu_s: float, memory_mb: int) -> None:
     """Sets the resource limits; memory is counted on top of what the process has mapped already."""
     with open("/proc/self/statm", "rb") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     address_space = mapped + (memory_mb << 20)
-    seconds = max(1, int(cpu_s + 0.999))
+    seconds = processor_seconds(cpu_s)
     for kind, soft, hard in (
         (resource.RLIMIT_AS, address_space, address_space),
         (resource.RLIMIT_CPU, seconds, seconds + 1),

@@ -80,7 +80,7 @@ class Sandbox:
     """
 
     def __init__(self, workers: int | None = None, limits: SandboxLimits | None = None) -> None:
-        if workers is not None and (not isinstance(workers, int) or workers < 1):
+        if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise InvalidInput(f"workers is {workers!r}: give an integer >= 1")
         if not confine.supported():
             raise InvalidInput("the sandbox runs on Linux, x86-64 or AArch64: model-written code is not run anywhere else")
@@ -89,7 +89,8 @@ class Sandbox:
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._idle = threading.Semaphore(0)  # one for each thread that waits for a program
+        self._closed, self._process_id = False, os.getpid()
         # Also runs when the interpreter ends.
         self._finalizer = weakref.finalize(self, _end, self._tasks, self._threads)
 
@@ -103,17 +104,22 @@ class Sandbox:
 
         Of equal programs one is run: all start from the same state, random numbers included.
         """
-        futures = {program: self._submit(program) for program in dict.fromkeys(programs)}
+        running: dict[Program, asyncio.Future[Execution]] = {}
         try:
-            executions = await asyncio.gather(*map(asyncio.wrap_future, futures.values()))
-            of_program = dict(zip(futures, executions, strict=True))
-            return [of_program[program] for program in programs]
+            for program in programs:
+                if program not in running:
+                    running[program] = asyncio.wrap_future(self._submit(program))
+            executions = dict(zip(running, await asyncio.gather(*running.values()), strict=True))
+            return [executions[program] for program in programs]
         finally:
-            for future in futures.values():  # when cancelled: what has not begun never will
+            for future in running.values():  # when cancelled: what has not begun never will
                 future.cancel()
 
     def close(self) -> None:
-        """Ends the workers; programs that have not begun are cancelled. May be called again."""
+        """Ends the workers when they have run what they began; who waits for another program gets an RstarError.
+
+        May be called again.
+        """
         with self._lock:
             self._closed = True
         self._finalizer()
@@ -135,28 +141,30 @@ class Sandbox:
         await self.aclose()
 
     def _submit(self, program: Program) -> Future[Execution]:
+        if os.getpid() != self._process_id:  # the threads did not come along
+            raise RstarError("the sandbox was opened before this process was forked: open a new one in it")
         future: Future[Execution] = Future()
         with self._lock:
             if self._closed:
-                raise RstarError("the sandbox is closed: open a new one")
-            if len(self._threads) < self._count:
+                raise _closed()
+            if len(self._threads) < self._count and not self._idle.acquire(blocking=False):
                 name = f"rstar_fast.sandbox-{len(self._threads)}"
-                thread = threading.Thread(target=_serve, args=(self._tasks, self.limits), name=name, daemon=True)
-                self._threads.append(thread)
+                thread = threading.Thread(target=_serve, args=(self._tasks, self._idle, self.limits), name=name, daemon=True)
                 thread.start()
+                self._threads.append(thread)
             self._tasks.put(_Task(program, future))
         return future
 
 
 def _end(tasks: queue.SimpleQueue[_Task], threads: list[threading.Thread]) -> None:
-    """Cancels what waits, and ends the threads and with them the worker processes."""
+    """Turns down what waits, and ends the threads and with them the worker processes."""
     while True:
         try:
             task = tasks.get_nowait()
         except queue.Empty:
             break
-        if task.future is not None:
-            task.future.cancel()
+        if task.future is not None and task.future.set_running_or_notify_cancel():
+            task.future.set_exception(_closed())
     for _ in threads:
         tasks.put(_Task(None, None))
     for thread in threads:
@@ -164,25 +172,28 @@ def _end(tasks: queue.SimpleQueue[_Task], threads: list[threading.Thread]) -> No
             thread.join()
 
 
-def _serve(tasks: queue.SimpleQueue[_Task], limits: SandboxLimits) -> None:
+def _closed() -> RstarError:
+    return RstarError("the sandbox is closed: open a new one")
+
+
+def _serve(tasks: queue.SimpleQueue[_Task], idle: threading.Semaphore, limits: SandboxLimits) -> None:
     """A worker's thread: one process, one program at a time; a process that dies is replaced."""
     worker: _Worker | None = None
     try:
-        while (task := tasks.get()).program is not None:
-            assert task.future is not None
+        while True:
+            try:
+                task = tasks.get_nowait()
+            except queue.Empty:
+                idle.release()
+                task = tasks.get()
+            if task.program is None or task.future is None:
+                break
             if not task.future.set_running_or_notify_cancel():
                 continue
             try:
-                if worker is None:
-                    worker = _Worker()
-                task.future.set_result(worker.run(task.program, limits))
-            except Broken as broken:
-                if worker is not None:
-                    worker.stop()
-                worker = None
-                error = CodeError(ErrorKind.CRASHED, "Crash", f"the worker process failed: {broken}")
-                task.future.set_result(Execution("", error))
-            except Exception as error:  # a process could not be started: the caller has to know
+                worker, execution = _run(worker, task.program, limits)
+                task.future.set_result(execution)
+            except Exception as error:  # the caller has to know
                 worker = None
                 task.future.set_exception(error)
     finally:
@@ -190,26 +201,64 @@ def _serve(tasks: queue.SimpleQueue[_Task], limits: SandboxLimits) -> None:
             worker.stop()
 
 
+def _run(worker: _Worker | None, program: Program, limits: SandboxLimits) -> tuple[_Worker | None, Execution]:
+    """Runs a program; returns the worker that is there after.
+
+    A worker that dies is as a rule the system's doing (no memory, a signal from outside), so the program gets a second one. A
+    worker that hangs with its program does not.
+
+    Raises:
+      RstarError: no worker could be started.
+    """
+    for last in (False, True):
+        worker = worker or _Worker()
+        try:
+            return worker, worker.run(program, limits)
+        except Broken as broken:
+            worker.stop()
+            worker = None
+            if last or isinstance(broken, _NoAnswer):
+                return None, Execution("", CodeError(ErrorKind.CRASHED, "Crash", f"the worker process failed: {broken}"))
+        except BaseException:
+            worker.stop()
+            raise
+    raise AssertionError
+
+
+class _NoAnswer(Broken):
+    """A worker is silent for longer than a program may take."""
+
+
 class _Worker:
-    """A worker process."""
+    """A worker process.
+
+    Raises:
+      RstarError: the process could not be started, or cannot confine what it is to run.
+    """
 
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         # One thread each: there are as many workers as cores. Fixed hashes: a set prints the same in every run.
         environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rstar_fast.sandbox.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in a terminal reaches the caller only
-        )
         try:
-            self._receive(_START_S)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "rstar_fast.sandbox.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in a terminal reaches the caller only
+            )
+        except OSError as error:
+            raise RstarError(f"a sandbox worker did not start ({error}): free processes, memory or open files") from error
+        try:
+            failure = self._receive(_START_S).get("failure")
         except Broken as error:
             self.stop()
             raise RstarError(f"a sandbox worker did not start ({error}): see what it wrote to stderr") from None
+        if failure is not None:
+            self.stop()
+            raise RstarError(f"the sandbox cannot confine programs here ({failure}): it takes Linux 5.4 and seccomp filters")
 
     def run(self, program: Program, limits: SandboxLimits) -> Execution:
         """Runs a program.
@@ -247,7 +296,7 @@ class _Worker:
         poll = select.poll()  # select() fails on descriptors over 1023
         poll.register(descriptor, select.POLLIN)
         if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
-            raise Broken(f"no answer within {timeout_s:g} s")
+            raise _NoAnswer(f"no answer within {timeout_s:g} s")
         return receive(descriptor)
 
     def stop(self) -> None:

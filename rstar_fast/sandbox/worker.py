@@ -4,20 +4,24 @@
          <- result ---         <- output pipe, result pipe ---
 
 The child has nothing of the pool's: of its open files only the two pipes remain. It proves its result with a number drawn
-for this run. The worker counts the wall clock and keeps of the output what the limit allows.
+for this run, which stands before it in the result pipe. The worker counts the wall clock and keeps of the output what the
+limit allows.
 """
 
 from __future__ import annotations
 
+import builtins
 import gc
 import io
 import json
 import os
+import random
 import secrets
 import select
 import signal
 import sys
 import time
+import types
 from typing import Any
 
 from rstar_fast.sandbox import confine
@@ -27,19 +31,23 @@ from rstar_fast.types import ErrorKind
 _MESSAGE_CHARACTERS = 500
 _RESULT_BYTES = 1 << 16
 _READ_BYTES = 1 << 16
-_CUT = "\n... {} characters left out ...\n"
+_CUT = "\n... {} bytes left out ...\n"
+_RESULT_FILE = 3  # in the child
+# Given back when a program has run out of memory: saying so takes some.
+_RESERVE_BYTES = 1 << 20
 
 
 class _Kept:
     """Of a stream of bytes, its beginning and its end: what a limit allows, cut in the middle."""
 
     def __init__(self, limit: int) -> None:
-        self._half = max(1, limit // 2)
+        self._half = limit // 2  # of the end; the beginning has the rest
+        self._begin = limit - self._half
         self._head, self._tail, self._total = bytearray(), bytearray(), 0
 
     def add(self, data: bytes) -> None:
         self._total += len(data)
-        room = self._half - len(self._head)
+        room = self._begin - len(self._head)
         self._head += data[:room] if room > 0 else b""
         self._tail += data[max(0, room) :]
         if len(self._tail) > 4 * self._half:
@@ -61,12 +69,12 @@ def _warm_up() -> None:
     import functools  # noqa: F401
     import itertools  # noqa: F401
     import math  # noqa: F401
-    import random  # noqa: F401
     import re  # noqa: F401
     import statistics  # noqa: F401
 
     import numpy
     import sympy
+    import sympy.core.random
 
     x = sympy.Symbol("x")
     sympy.solve(x**2 - 3 * x + 2, x)  # the solvers load parts of sympy on their first use
@@ -74,69 +82,92 @@ def _warm_up() -> None:
     sympy.factorint(84)
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2))
     numpy.random.seed(0)
+    sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
+
+
+def _text(value: object) -> str:
+    """What an exception says, as far as it is told; its text may fail, being the program's code."""
+    try:
+        return str(value)[:_MESSAGE_CHARACTERS]
+    except BaseException:  # hostile __str__; the type's name is all there is to tell
+        return ""
 
 
 def _describe(error: BaseException) -> tuple[ErrorKind, str, str]:
-    """What an exception says; its own text may fail, being the program's code."""
     kind = ErrorKind.OUT_OF_MEMORY if isinstance(error, MemoryError) else ErrorKind.RAISED
-    try:
-        message = str(error)[:_MESSAGE_CHARACTERS]
-    except BaseException:  # hostile __str__; the type's name is all there is to tell
-        message = ""
-    return kind, type(error).__name__[:_MESSAGE_CHARACTERS], message
+    return kind, type(error).__name__[:_MESSAGE_CHARACTERS], _text(error)
 
 
 def _run_program(source: str) -> tuple[ErrorKind, str, str] | None:
-    """Runs a program in a fresh namespace; None when it came to its end."""
+    """Runs a program as the module `__main__`, which is new; None when it came to its end."""
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    reserve = bytearray(_RESERVE_BYTES)
     try:
-        exec(compile(source, "<step>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+        exec(compile(source, "<step>", "exec", dont_inherit=True), main.__dict__)
     except SystemExit as error:
-        if error.code not in (None, 0):
-            return ErrorKind.RAISED, "SystemExit", str(error.code)[:_MESSAGE_CHARACTERS]
+        code = error.code
+        if code is not None and not (type(code) in (int, bool) and code == 0):
+            return ErrorKind.RAISED, "SystemExit", _text(code)
     except BaseException as error:  # whatever a program raises is its result
+        del reserve
         return _describe(error)
     return None
 
 
-def _child(request: dict[str, Any], output: int, result: int, nonce: str) -> None:
-    """Runs in the forked child and never returns."""
+def _flush() -> tuple[ErrorKind, str, str] | None:
     try:
-        confine.die_with_parent()
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(null, 2)
-        result_file = os.dup2(result, 3) if result != 3 else 3
-        os.closerange(4, 4096)
-        os.environ.clear()
-        os.chdir("/")
-        import random
+        sys.stdout.flush()
+    except BaseException as error:  # a program may have closed or replaced its output
+        return _describe(error)
+    return None
 
-        random.seed(0)  # the module draws a new seed at every fork; NumPy's stays as _warm_up left it
-        sys.stdin = open(0, encoding="utf-8")
-        # Line by line, so that what was printed before a crash or the time limit is there.
-        sys.stdout = sys.__stdout__ = io.TextIOWrapper(
-            io.BufferedWriter(io.FileIO(1, "wb", closefd=False)), "utf-8", "backslashreplace", "\n", line_buffering=True
-        )
-        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        confine.limit(request["cpu_s"], request["memory_mb"])
-        confine.refuse_system_calls()
-        finish = os._exit  # the program may replace what os holds
-        write = os.write
-        dumps = json.dumps
-        error = _run_program(request["source"])
+
+def _confine(request: dict[str, Any], output: int, result: int, worker: int) -> None:
+    """Takes from the forked child all that a program shall not have."""
+    confine.die_with_parent()
+    if os.getppid() != worker:  # it ended before the line above
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(null, 2)
+    if result != _RESULT_FILE:
+        os.dup2(result, _RESULT_FILE)
+    os.closerange(_RESULT_FILE + 1, 4096)
+    os.environ.clear()
+    os.chdir("/")
+    random.seed(0)  # the module draws a new seed at every fork; NumPy's and sympy's stay as _warm_up left them
+    sys.stdin = open(0, encoding="utf-8")
+    # Line by line, so that what was printed before a crash or the time limit is there.
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "wb", closefd=False)), "utf-8", "backslashreplace", "\n", line_buffering=True
+    )
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    confine.limit(request["cpu_s"], request["memory_mb"])
+    confine.refuse_system_calls()
+
+
+def _child(request: dict[str, Any], output: int, result: int, nonce: bytes, worker: int) -> None:
+    """Runs in the forked child and never returns."""
+    finish, write, dumps = os._exit, os.write, json.dumps  # the program may replace what the modules hold
+    try:
         try:
-            sys.stdout.flush()
-        except BaseException as flush_error:  # a program may have closed or replaced its output
-            error = error or _describe(flush_error)
-        message = None if error is None else {"kind": error[0].value, "type": error[1], "message": error[2]}
-        write(result_file, dumps({"nonce": nonce, "error": message}).encode("ascii"))
+            _confine(request, output, result, worker)
+        except BaseException as error:  # not confined, not run
+            end: tuple[ErrorKind, str, str] | None = (ErrorKind.CRASHED, "Crash", f"it could not be confined: {_text(error)}")
+        else:
+            end = _run_program(request["source"])
+            flushed = _flush()
+            end = end or flushed
+        message = None if end is None else {"kind": end[0].value, "type": end[1], "message": end[2]}
+        write(_RESULT_FILE, nonce + dumps(message).encode("ascii"))
         finish(0)
     except BaseException:  # the result is missing, which says "crashed"
-        os._exit(70)
-    os._exit(70)
+        finish(70)
+    finish(70)
 
 
 def _collect(pid: int, output: int, result: int, request: dict[str, Any], started: float) -> tuple[str, bytes, bool]:
@@ -190,30 +221,45 @@ def _take(descriptor: int, output: int, kept: _Kept, answer: bytearray) -> bool:
     return bool(data)
 
 
-def _verdict(answer: bytes, nonce: str, status: int, timed_out: bool, request: dict[str, Any]) -> dict[str, str] | None:
+def _verdict(
+    answer: bytes, nonce: bytes, status: int, processor_s: float, timed_out: bool, request: dict[str, Any]
+) -> dict[str, str] | None:
     """The error of a run, None where it came to its end."""
-    if timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-        message = f"the program ran longer than {request['timeout_s']:g} s"
-        return {"kind": ErrorKind.TIMED_OUT.value, "type": "TimeoutError", "message": message}
+    if timed_out:
+        return _timed_out(f"the program ran longer than {request['timeout_s']:g} s")
+    signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    # A program that does not heed the first signal of the limit gets the second.
+    killed_at_limit = signal_number == signal.SIGKILL and processor_s >= confine.processor_seconds(request["cpu_s"])
+    if signal_number == signal.SIGXCPU or killed_at_limit:
+        return _timed_out(f"the program used more than {request['cpu_s']:g} s of processor time")
     try:
-        said = json.loads(answer)
-        if secrets.compare_digest(str(said["nonce"]), nonce):
-            error = said["error"]
-            return None if error is None else {name: str(error[name]) for name in ("kind", "type", "message")}
-    except (ValueError, KeyError, TypeError):
-        pass  # no result, or not the child's: a crash
-    end = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+        if secrets.compare_digest(answer[: len(nonce)], nonce):
+            error = json.loads(answer[len(nonce) :])
+            return None if error is None else {name: _printable(error[name]) for name in ("kind", "type", "message")}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # a child that got hold of its nonce may say anything: a crash, too
+    end = f"signal {signal_number}" if signal_number is not None else f"exit code {os.WEXITSTATUS(status)}"
     return {"kind": ErrorKind.CRASHED.value, "type": "Crash", "message": f"the process ended without a result ({end})"}
+
+
+def _timed_out(message: str) -> dict[str, str]:
+    return {"kind": ErrorKind.TIMED_OUT.value, "type": "TimeoutError", "message": message}
+
+
+def _printable(value: object) -> str:
+    """Text that UTF-8 can hold, as the output is."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _execute(request: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
-    nonce = secrets.token_hex(16)
+    nonce = secrets.token_hex(16).encode()
+    worker = os.getpid()
     output_read, output_write = os.pipe()
     result_read, result_write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _child(request, output_write, result_write, nonce)
+        _child(request, output_write, result_write, nonce, worker)
     os.close(output_write)
     os.close(result_write)
     try:
@@ -221,10 +267,10 @@ def _execute(request: dict[str, Any]) -> dict[str, Any]:
     finally:
         os.close(output_read)
         os.close(result_read)
-        _, status = os.waitpid(pid, 0)
+        _, status, usage = os.wait4(pid, 0)
     return {
         "output": output,
-        "error": _verdict(answer, nonce, status, timed_out, request),
+        "error": _verdict(answer, nonce, status, usage.ru_utime + usage.ru_stime, timed_out, request),
         "seconds": time.monotonic() - started,
     }
 
@@ -238,7 +284,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page shared with the children
     try:
-        send(replies, {"ready": True})
+        # Where nothing can be confined, no program is to blame for it.
+        error = _execute({"source": "", "timeout_s": 60.0, "cpu_s": 60.0, "memory_mb": 64, "output_chars": 2})["error"]
+        send(replies, {"failure": None if error is None else error["message"]})
         while True:
             send(replies, _execute(receive(0)))
     except Broken:

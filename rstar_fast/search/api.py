@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from rstar_fast.search.models import PolicyLike, PolicyModel, ScorerLike, Scorer
 from rstar_fast.search.sampling import Sampler
 from rstar_fast.search.values import InferenceValuation, PpmValuation, TerminalReward, TerminalValuation, Valuation
 from rstar_fast.storage import Run
+from rstar_fast.storage.manifest import FILE as MANIFEST
 from rstar_fast.types import AnswerKey, Executor, Finished, InvalidInput, Problem, ProgressEvent, SearchResult
 
 Problems = str | Problem | Iterable[str | Problem]
@@ -84,10 +86,12 @@ async def asearch(
 ) -> SearchResult | Sequence[SearchResult]:
     """`search` as a coroutine."""
     asked = _problems(problems)
-    config = (config or SearchConfig()).replace(**settings)
+    config = _settings(config, settings)
+    _check_executor(executor)
     reward = _reward(config.annotation, answers, asked)
-    run = Run.open(run_dir, _manifest(config, policy, ppm)) if run_dir is not None else None
+    distinct = list({problem.id: problem for problem in asked}.values())
     results: dict[str, SearchResult] = {}
+    run: Run | None = None
 
     def keep(result: SearchResult) -> None:
         if run is not None:
@@ -97,31 +101,34 @@ async def asearch(
         if progress is not None:
             progress(Finished(result))
 
-    try:
-        finished = run.finished() if run is not None else frozenset()
+    async with _Opened() as opened:
+        # A new run begins once its models are there: a mistyped name must not be what the run was made with.
+        begun = run_dir is not None and Path(run_dir, MANIFEST).exists()
+        models = None if begun or not asked else opened.models(config, policy, ppm)
+        if run_dir is not None:
+            run = opened.run(run_dir, _manifest(config, policy, ppm))
+        finished = run.finished(distinct) if run is not None else frozenset()
         if run is not None and progress is not None:
-            for result in run.read([problem for problem in asked if problem.id in finished]):
+            for result in run.read([problem for problem in distinct if problem.id in finished]):
                 progress(Finished(result, restored=True))
-        to_do = [problem for problem in {problem.id: problem for problem in asked}.values() if problem.id not in finished]
+        to_do = [problem for problem in distinct if problem.id not in finished]
         if to_do:
-            proposer = policy_model(policy, seed=config.seed)
-            scorer = scorer_model(ppm) if config.annotation.needs_scorer else None
+            proposer, scorer = models or opened.models(config, policy, ppm)
             dialect = dialect_of(config)
-            async with _Resources(executor, proposer, scorer) as sandbox:
-                expander = Expander(proposer, sandbox, dialect, _valuation(config.annotation, scorer, reward), config.candidates)
-                await TreeSearch(config, expander, dialect, progress).run(to_do, keep)
-        if run is not None:
-            found: Sequence[SearchResult] = run.read(asked)
-        else:
-            found = [results[problem.id] for problem in asked]
-    finally:
-        if run is not None:
-            run.close()
+            valuation = _valuation(config.annotation, scorer, reward)
+            expander = Expander(proposer, opened.executor(executor), dialect, valuation, config.candidates)
+            await TreeSearch(config, expander, dialect, progress).run(to_do, keep)
+        found: Sequence[SearchResult] = run.read(asked) if run is not None else [results[problem.id] for problem in asked]
     return found[0] if isinstance(problems, str | Problem) else found
 
 
 def greedy(
-    problems: Problems, *, policy: PolicyLike = "nano", executor: Executor | None = None, progress: Progress | None = None, **settings: Any
+    problems: Problems,
+    *,
+    policy: PolicyLike = "nano",
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> SearchResult | list[SearchResult]:
     """The policy's most likely solution of each problem, without search; its code is run.
 
@@ -149,7 +156,7 @@ def sample(
       samples: solutions per problem, >= 1.
       problems, policy, executor, progress, settings: as for `greedy`.
     """
-    if not isinstance(samples, int) or samples < 1:
+    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         raise InvalidInput(f"samples is {samples!r}: give an integer >= 1")
     return _run_anywhere(_sample(problems, samples, policy, {}, executor, progress, settings))
 
@@ -165,7 +172,7 @@ async def _sample(
 ) -> SearchResult | list[SearchResult]:
     asked = _problems(problems)
     config = SearchConfig.from_mapping({"max_consecutive_errors": 1, **settings})
-    proposer = policy_model(policy, seed=config.seed, **policy_settings)
+    _check_executor(executor)
     results: dict[str, SearchResult] = {}
 
     def keep(result: SearchResult) -> None:
@@ -173,31 +180,55 @@ async def _sample(
         if progress is not None:
             progress(Finished(result))
 
-    async with _Resources(executor, proposer, None) as sandbox:
-        expander = Expander(proposer, sandbox, dialect_of(config), None, candidates=1)
+    async with _Opened() as opened:
+        proposer = opened.policy(policy, seed=config.seed, **policy_settings)
+        expander = Expander(proposer, opened.executor(executor), dialect_of(config), None, candidates=1)
         sampler = Sampler(expander, samples, open_chains=config.open_problems * config.candidates)
         await sampler.run(list({problem.id: problem for problem in asked}.values()), keep)
     found = [results[problem.id] for problem in asked]
     return found[0] if isinstance(problems, str | Problem) else found
 
 
-class _Resources:
-    """Closes, at the end of a search, the sandbox and the models that the search itself opened."""
+class _Opened(contextlib.AsyncExitStack):
+    """Closes, at the end of a search, the run, the sandbox and the models that the search itself opened."""
 
-    def __init__(self, executor: Executor | None, policy: PolicyModel, scorer: ScorerModel | None) -> None:
-        self._sandbox = Sandbox() if executor is None else None
-        self._executor = executor if executor is not None else self._sandbox
-        self._models = [model for model in (policy, scorer) if model is not None]
+    def policy(self, policy: PolicyLike, **settings: Any) -> PolicyModel:
+        model = policy_model(policy, **settings)
+        self.push_async_callback(model.aclose)
+        return model
 
-    async def __aenter__(self) -> Executor:
-        assert self._executor is not None
-        return self._executor
+    def models(self, config: SearchConfig, policy: PolicyLike, ppm: ScorerLike) -> tuple[PolicyModel, ScorerModel | None]:
+        proposer = self.policy(policy, seed=config.seed)
+        if not config.annotation.needs_scorer:
+            return proposer, None
+        scorer = scorer_model(ppm)
+        self.push_async_callback(scorer.aclose)
+        return proposer, scorer
 
-    async def __aexit__(self, *exception: object) -> None:
-        if self._sandbox is not None:
-            await self._sandbox.aclose()
-        for model in self._models:
-            await model.aclose()
+    def executor(self, executor: Executor | None) -> Executor:
+        if executor is not None:
+            return executor
+        sandbox = Sandbox()
+        self.push_async_callback(sandbox.aclose)
+        return sandbox
+
+    def run(self, folder: str | Path, settings: Mapping[str, Any]) -> Run:
+        run = Run.open(folder, settings)
+        self.callback(run.close)
+        return run
+
+
+def _check_executor(executor: Executor | None) -> None:
+    if executor is not None and not callable(getattr(executor, "run_batch", None)):
+        raise InvalidInput(f"executor is {executor!r}: give an object with run_batch(programs), e.g. a Sandbox")
+
+
+def _settings(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:
+    if config is None:
+        return SearchConfig.from_mapping(settings)
+    if not isinstance(config, SearchConfig):
+        raise InvalidInput(f"config is {config!r}: give a SearchConfig, or its settings one by one, e.g. rollouts=16")
+    return config.replace(**settings)
 
 
 def _problems(problems: Problems) -> list[Problem]:
@@ -209,6 +240,10 @@ def _problems(problems: Problems) -> list[Problem]:
     by_id: dict[str, Problem] = {}
     for problem in problems:
         if isinstance(problem, str):
+            if not problem.strip():
+                raise InvalidInput(
+                    f"problem {len(asked) + 1} is {problem!r}: a problem needs a question, give a non-empty string"
+                )
             problem = Problem(problem)
         if not isinstance(problem, Problem):
             raise InvalidInput(f"problem {len(asked) + 1} is {problem!r}: give a question or a Problem")
@@ -218,7 +253,9 @@ def _problems(problems: Problems) -> list[Problem]:
     return asked
 
 
-def _reward(annotation: Annotation, answers: AnswerKey | Mapping[str, str] | None, asked: Sequence[Problem]) -> TerminalReward | None:
+def _reward(
+    annotation: Annotation, answers: AnswerKey | Mapping[str, str] | None, asked: Sequence[Problem]
+) -> TerminalReward | None:
     if not annotation.needs_key:
         if answers is not None:
             raise InvalidInput(
@@ -278,7 +315,8 @@ def _run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         return outcome.result()
     except KeyboardInterrupt:
-        loop.call_soon_threadsafe(task.cancel)
+        with contextlib.suppress(RuntimeError):  # the loop has just been closed: there is nothing left to cancel
+            loop.call_soon_threadsafe(task.cancel)
         raise
     finally:
         thread.join()

@@ -49,15 +49,19 @@ class Dialect(Protocol):
     # How often in a row a leaf is proposed for until one candidate is usable.
     attempts: int
 
+    def is_empty(self, candidate: Candidate) -> bool:
+        """Whether a candidate is dropped because it says nothing."""
+
     def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates worth reading, in order."""
 
     def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
         """Parses a candidate that continues `solution`, which ends in `parent`."""
 
-    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int) -> NodeRecord | None:
+    def finish(
+        self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
+    ) -> NodeRecord | None:
         """The node at `depth` that comes of a draft and its run; None when the step failed and is no node."""
-
 
     def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
         """What a leaf holds once it is closed without a successor."""
@@ -70,15 +74,21 @@ class DefaultDialect:
         self.attempts = config.max_consecutive_errors
         self._max_depth = config.max_depth
 
+    def is_empty(self, candidate: Candidate) -> bool:
+        # Without a text of its own, a candidate may still end the code block, which shows what the block prints.
+        return not candidate.text.strip() and candidate.stop != steps.END_OF_CODE
+
     def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Drops empty candidates and repeated ones."""
-        return _first_of_each([c for c in candidates if c.text.strip()], lambda c: c.step)
+        return _first_of_each([c for c in candidates if not self.is_empty(c)], lambda c: c.step)
 
     def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
         step = steps.parse(candidate.step, solution)
         return Draft(step, Program(step.code, step.prefix) if step.code is not None else None)
 
-    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int) -> NodeRecord | None:
+    def finish(
+        self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
+    ) -> NodeRecord | None:
         if execution is not None and execution.error is not None:
             return None
         output = execution.output if execution is not None else ""
@@ -88,7 +98,6 @@ class DefaultDialect:
         elif depth >= self._max_depth:
             terminal = Terminal.TOO_DEEP
         return NodeRecord(steps.render(draft.step, output), output.strip(), draft.step.answer or "", parent_index, terminal)
-
 
     def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
         return replace(record, terminal=terminal)
@@ -102,6 +111,9 @@ class ReferenceDialect:
     def __init__(self, config: SearchConfig) -> None:
         self._max_depth = config.max_depth
         self._max_errors = config.max_consecutive_errors
+
+    def is_empty(self, candidate: Candidate) -> bool:
+        return False  # it is a step like any other
 
     def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Quirk 1: repeated texts go, and the first `<end_of_answer>` silences all others."""
@@ -117,7 +129,9 @@ class ReferenceDialect:
         step = steps.Step(text, code, "", steps.END_OF_CODE in text, None)
         return Draft(step, Program(code))
 
-    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int) -> NodeRecord:
+    def finish(
+        self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
+    ) -> NodeRecord:
         step, text = draft.step, draft.step.text
         if step.answer is not None:
             return NodeRecord(text, "", step.answer, parent_index, Terminal.ANSWER)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rstar_fast.search.dialect import Dialect, Draft, NodeRecord
-from rstar_fast.search.models import PolicyModel
+from rstar_fast.search.models import PolicyModel, raised
 from rstar_fast.search.values import NewStep, Valuation, Value
 from rstar_fast.types import Candidate, Execution, Executor, Failure, FailureKind, Partial, Program, Terminal
 
@@ -117,7 +117,7 @@ class Expander:
     def _read(self, leaf: Leaf, growth: Growth, proposal: Sequence[Candidate]) -> list[Draft]:
         growth.candidates += len(proposal)
         growth.policy_tokens += sum(candidate.tokens or 0 for candidate in proposal)
-        growth.failed_steps += sum(not candidate.text.strip() for candidate in proposal)
+        growth.failed_steps += sum(self._dialect.is_empty(candidate) for candidate in proposal)
         return [self._dialect.read(c, leaf.partial.solution, leaf.record) for c in self._dialect.sift(proposal)]
 
     async def _run(self, attempts: list[_Attempt], growths: Sequence[Growth]) -> list[_Attempt]:
@@ -126,11 +126,11 @@ class Expander:
         programs: list[Program] = [attempt.draft.program for attempt in to_run if attempt.draft.program is not None]
         try:
             executions = await self._executor.run_batch(programs) if programs else []
-            if len(executions) != len(programs):
-                raise ValueError(f"{len(executions)} executions came back for {len(programs)} programs")
+            message = _misfit(executions, len(programs))
         except Exception as error:  # an executor may be the user's own; its failure belongs to these problems alone
+            message = raised("the executor", error)
+        if message:
             for attempt in to_run:
-                message = f"the sandbox raised {type(error).__name__}: {error}"
                 growths[attempt.owner].failure = Failure(FailureKind.SANDBOX, message)
             return [attempt for attempt in attempts if growths[attempt.owner].failure is None]
         for attempt, execution in zip(to_run, executions, strict=True):
@@ -153,3 +153,11 @@ class Expander:
             else:
                 growth.children.append(Child(record, value))
                 growth.partials_scored += value.score == value.score
+
+
+def _misfit(executions: object, count: int) -> str:
+    """What is wrong with what an executor returned for `count` programs; "" when nothing is."""
+    if isinstance(executions, Sequence) and len(executions) == count and all(isinstance(e, Execution) for e in executions):
+        return ""
+    found = f"a {type(executions).__name__}" + (f" of {len(executions)}" if isinstance(executions, Sequence) else "")
+    return f"the executor returned {found} for {count} programs: return one Execution for each"

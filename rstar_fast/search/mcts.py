@@ -26,7 +26,6 @@ from rstar_fast.types import (
     ProgressEvent,
     SearchResult,
     SearchStats,
-    Terminal,
     Tree,
 )
 
@@ -35,7 +34,7 @@ _LANES = 2
 _LOGARITHMS = 1 << 16
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _OpenTree:
     """A problem under search.
 
@@ -96,6 +95,7 @@ class TreeSearch:
             log_table=np.log(np.maximum(np.arange(_LOGARITHMS), 1).astype(np.float64)) if reference else None,
         )
         self._open: dict[int, _OpenTree] = {}
+        self._out: dict[int, _Claim] = {}  # by ticket
 
     async def run(self, problems: Sequence[Problem], on_result: Callable[[SearchResult], object]) -> None:
         """Searches the problems; `on_result` gets each result as soon as it is there, in no particular order.
@@ -107,21 +107,26 @@ class TreeSearch:
         try:
             while True:
                 self._open_trees(waiting)
-                finished = self._fill_lanes(lanes)
-                for number in finished:
-                    on_result(self._settle(self._open[number]))
-                for tree in [tree for tree in self._open.values() if tree.failure is not None and not tree.out]:
+                if not self._open:
+                    return
+                settled = [self._open[number] for number in self._fill_lanes(lanes)]
+                settled += [
+                    tree for tree in self._open.values() if tree.failure is not None and not tree.out and tree not in settled
+                ]
+                for tree in settled:
                     on_result(self._settle(tree))
                 if lanes:
                     done, lanes = await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
-                    for lane in done:
-                        lane.result()
-                elif not finished and not self._open:
-                    return
+                    await asyncio.gather(*done)  # raises what a lane raised
+                else:
+                    assert settled, "trees are open, but have no leaf to expand"
         finally:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
+            for ticket in self._out:  # cancelled, or a callback raised: no leaf may stay out
+                self._forest.cancel(ticket)
+            self._out.clear()
 
     def _open_trees(self, waiting: Iterator[Problem]) -> None:
         while len(self._open) < self._config.open_problems:
@@ -150,6 +155,7 @@ class TreeSearch:
                 tree.out += 1
                 partial = Partial(tree.problem, self._solution(tree, node))
                 claims.append(_Claim(ticket, tree, Leaf(partial, tree.records[node], node, depth)))
+                self._out[ticket] = claims[-1]
             if not claims:
                 break
             lanes.add(asyncio.create_task(self._expand(claims)))
@@ -166,24 +172,22 @@ class TreeSearch:
         return "".join(reversed(texts))
 
     async def _expand(self, claims: Sequence[_Claim]) -> None:
-        try:
-            growths = await self._expander.expand([claim.leaf for claim in claims])
-        except BaseException:  # cancelled, or a defect of ours: no leaf may stay out
-            for claim in claims:
-                self._forest.cancel(claim.ticket)
-                claim.tree.out -= 1
-            raise
+        growths = await self._expander.expand([claim.leaf for claim in claims])
         for claim, growth in zip(claims, growths, strict=True):
-            claim.tree.out -= 1
-            self._count(claim.tree, growth)
-            if growth.failure is not None or claim.tree.failure is not None:
-                claim.tree.failure = claim.tree.failure or growth.failure
-                self._forest.cancel(claim.ticket)
-            elif growth.children:
-                self._grow(claim, growth)
-            else:
-                self._forest.close(claim.ticket, growth.closed, FAILED)
-                claim.tree.records[claim.leaf.index] = self._dialect.given_up(claim.leaf.record, growth.closed)
+            self._give_back(claim, growth)
+
+    def _give_back(self, claim: _Claim, growth: Growth) -> None:
+        del self._out[claim.ticket]
+        claim.tree.out -= 1
+        self._count(claim.tree, growth)
+        if growth.failure is not None or claim.tree.failure is not None:
+            claim.tree.failure = claim.tree.failure or growth.failure
+            self._forest.cancel(claim.ticket)
+        elif growth.children:
+            self._grow(claim, growth)
+        else:
+            self._forest.close(claim.ticket, growth.closed, FAILED)
+            claim.tree.records[claim.leaf.index] = self._dialect.given_up(claim.leaf.record, growth.closed)
 
     def _grow(self, claim: _Claim, growth: Growth) -> None:
         tree, children = claim.tree, growth.children
@@ -225,7 +229,8 @@ class TreeSearch:
     def _settle(self, tree: _OpenTree) -> SearchResult:
         """Takes a tree that is done or has failed out of the forest and makes its result."""
         in_flight = self._forest.in_flight(tree.number)
-        assert in_flight == 0, f"{in_flight} virtual visits are left in a finished tree"
+        # Rollouts of a failed tree may still wait for a leaf that another of them held; they go with the tree.
+        assert in_flight == 0 or tree.failure is not None, f"{in_flight} virtual visits are left in a finished tree"
         columns = self._forest.columns(tree.number)
         nodes = columns.pop("node").tolist()
         records = [tree.records[node] for node in nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import numbers
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -30,9 +31,14 @@ ScorerLike = str | Path | Scorer | Callable[[Sequence[Partial]], Any]
 
 Answer = TypeVar("Answer")
 
+_LONGEST_REASON = 1000  # characters: some libraries put whole tensors into their messages
+
 
 class _Model(Generic[Answer]):
     """A batched call into somebody's model: a failure is one partial's, never the batch's.
+
+    A plain function is called from one thread at a time, as most models can bear no other; a coroutine function may be
+    called again before it has returned.
 
     Args:
       function: the call, sync or async.
@@ -45,6 +51,7 @@ class _Model(Generic[Answer]):
 
     def __init__(self, function: Callable[..., Any], owned: Any = None) -> None:
         self._function, self._owned = function, owned
+        self._plain_call = asyncio.Lock()
 
     async def aclose(self) -> None:
         """Closes a model that was opened by name; a user's own stays open."""
@@ -58,7 +65,10 @@ class _Model(Generic[Answer]):
             return []
         try:
             return self._read(await self._call(partials, *arguments), len(partials), *arguments)
-        except Exception as error:  # the user's code may raise anything; what it raised is the problem's recorded failure
+        except (Exception, asyncio.CancelledError) as error:  # the user's code may raise anything: a recorded failure
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # the search itself is cancelled
             if len(partials) == 1:
                 return [self._failure(error)]
         # Which of them it was is found by asking for each alone; the others are not lost with it.
@@ -68,13 +78,14 @@ class _Model(Generic[Answer]):
     async def _call(self, *arguments: Any) -> Any:
         if inspect.iscoroutinefunction(self._function):
             return await self._function(*arguments)
-        result = await asyncio.to_thread(self._function, *arguments)  # a plain function must not hold up the loop
+        async with self._plain_call:
+            result = await asyncio.to_thread(self._function, *arguments)  # a plain function must not hold up the loop
         return await result if isinstance(result, Awaitable) else result
 
-    def _failure(self, error: Exception) -> Failure:
+    def _failure(self, error: BaseException) -> Failure:
         if isinstance(error, RstarError):
             return Failure(self.kind, str(error))
-        return Failure(self.kind, f"the {self.noun} raised {type(error).__name__}: {error}")
+        return Failure(self.kind, raised(f"the {self.noun}", error))
 
     def _read(self, answers: Any, count: int, *arguments: Any) -> list[Answer | Failure]:
         raise NotImplementedError
@@ -105,16 +116,18 @@ class PolicyModel(_Model[list[Candidate]]):
                 self.kind, f"the policy returned {_shape(candidates)} for a partial solution: return a list of Candidate"
             )
         if len(candidates) > n:
-            return Failure(self.kind, f"the policy returned {len(candidates)} candidates where {n} were asked for: return no more")
+            return Failure(
+                self.kind, f"the policy returned {len(candidates)} candidates where {n} were asked for: return no more"
+            )
         for candidate in candidates:
             if (
                 not isinstance(candidate, Candidate)
                 or not isinstance(candidate.text, str)
                 or not isinstance(candidate.stop, str | None)
+                or not isinstance(candidate.tokens, numbers.Integral | None)
             ):
-                return Failure(
-                    self.kind, f"the policy returned {_shape(candidate)} as a candidate: return Candidate(text, stop)"
-                )
+                found = repr(candidate)[:_LONGEST_REASON] if isinstance(candidate, Candidate) else _shape(candidate)
+                return Failure(self.kind, f"the policy returned {found} as a candidate: return Candidate(text, stop)")
         return list(candidates)
 
 
@@ -133,7 +146,9 @@ class ScorerModel(_Model[float]):
         except (TypeError, ValueError):
             scores = np.empty(())
         if scores.shape != (count,):
-            raise ScorerError(f"the scorer returned {_shape(answers)} for {count} partial solutions: return one number for each")
+            raise ScorerError(
+                f"the scorer returned {_shape(answers)} for {count} partial solutions: return one number for each"
+            )
         return [
             score
             if -1.0 <= score <= 1.0  # also false for NaN
@@ -158,7 +173,16 @@ def scorer_model(scorer: ScorerLike) -> ScorerModel:
     return ScorerModel(_function_of(scorer, "score", "ppm", "scorer(partials)"))
 
 
+def raised(who: str, error: BaseException) -> str:
+    """What somebody's code raised, in one line."""
+    said = " ".join(str(error).split())
+    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]} ..."
+    return f"{who} raised {type(error).__name__}{': ' if said else ''}{said}"
+
+
 def _function_of(model: Any, method: str, name: str, signature: str) -> Callable[..., Any]:
+    if isinstance(model, type) and hasattr(model, method):
+        raise InvalidInput(f"{name} is the class {model.__qualname__}: give an object of it")
     function = getattr(model, method, model)
     if not callable(function):
         raise InvalidInput(f"{name} is {model!r}: give a name, an object with {method}(), or a function {signature}")
@@ -166,6 +190,8 @@ def _function_of(model: Any, method: str, name: str, signature: str) -> Callable
 
 
 def _shape(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}" if value is not None else "nothing"

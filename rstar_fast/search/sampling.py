@@ -52,7 +52,9 @@ class Sampler:
     async def _solve(self, problems: Sequence[Problem]) -> list[SearchResult]:
         tallies = [_Tally(time.monotonic()) for _ in problems]
         chains = [
-            _Chain(i, Leaf(Partial(problem), NodeRecord(), 0, 0)) for i, problem in enumerate(problems) for _ in range(self._samples)
+            _Chain(i, Leaf(Partial(problem), NodeRecord(), 0, 0))
+            for i, problem in enumerate(problems)
+            for _ in range(self._samples)
         ]
         while chains:
             growths = await self._expander.expand([chain.leaf for chain in chains])

@@ -32,7 +32,7 @@ from rstar_fast.types import InvalidInput
 
 END_OF_TEXT = "<|endoftext|>"
 CONTEXT_TOKENS = 1024
-_VOCABULARY = 1024
+_VOCABULARY = 1280
 _CHUNK_PROBLEMS = 4000
 _STATE_FILE = "training_state.pt"
 

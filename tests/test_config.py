@@ -1,0 +1,143 @@
+"""The settings: their ranges, and their way to a plain mapping and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rstar_fast.config import Annotation, Behaviour, Choice, SearchConfig
+from rstar_fast.types import InvalidInput
+
+INTEGERS = {
+    "rollouts": (1, 2**31),
+    "candidates": (1, 2**14),
+    "max_depth": (1, 60_000),
+    "max_consecutive_errors": (1, None),
+    "in_flight": (1, 2**14),
+    "open_problems": (1, None),
+    "batch_leaves": (1, None),
+    "seed": (0, None),
+}
+REALS = ("c", "virtual_loss", "first_play_urgency")
+
+finite = st.floats(0, allow_infinity=False, allow_nan=False) | st.integers(0, 2**40)
+valid = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: st.integers(least, most or 2**40) for name, (least, most) in INTEGERS.items()},
+        "annotation": st.sampled_from(Annotation) | st.sampled_from([member.value for member in Annotation]),
+        "choice": st.sampled_from(Choice) | st.sampled_from([member.value for member in Choice]),
+        "c": finite,
+        "virtual_loss": finite,
+        "first_play_urgency": st.floats(allow_nan=False) | st.integers(-(2**40), 2**40),
+    },
+)
+
+
+@given(settings=valid)
+def test_a_config_comes_back_from_its_mapping_from_yaml_and_from_json(settings: dict[str, Any]) -> None:
+    config = SearchConfig(**settings)
+    mapping = config.to_mapping()
+    assert all(type(value) in (str, int, float) for value in mapping.values())
+    assert SearchConfig.from_mapping(mapping) == config
+    assert SearchConfig.from_mapping(yaml.safe_load(yaml.safe_dump(mapping))) == config
+    assert SearchConfig.from_mapping(json.loads(json.dumps(mapping))) == config
+    assert config.replace() == config
+    assert hash(config) == hash(SearchConfig.from_mapping(mapping))
+
+
+def test_every_setting_is_in_the_mapping_and_documented() -> None:
+    names = [field.name for field in dataclasses.fields(SearchConfig)]
+    assert list(SearchConfig().to_mapping()) == names
+    assert set(names) == {*INTEGERS, *REALS, "annotation", "choice", "behaviour"}
+    assert all(f"\n      {name}: " in (SearchConfig.__doc__ or "") for name in names)
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_have_their_ranges(name: str) -> None:
+    least, most = INTEGERS[name]
+    for good in (least, least + 1, most or 10**9):
+        assert getattr(SearchConfig(**{name: good}), name) == good
+    for bad in (least - 1, -(10**9), 1.0, 1.5, "4", None, True, math.nan, [1]):
+        with pytest.raises(InvalidInput, match=rf"^{name} is .*: give an integer >= {least}$"):
+            SearchConfig(**{name: bad})
+    if most is not None:
+        with pytest.raises(InvalidInput, match=f"^{name} is {most + 1}: give at most {most}$"):
+            SearchConfig(**{name: most + 1})
+
+
+@pytest.mark.parametrize("name", REALS)
+def test_numbers_have_their_ranges(name: str) -> None:
+    for good in (0, 0.0, 2, 1e-3):
+        assert getattr(SearchConfig(**{name: good}), name) == good
+    for bad in (math.nan, "2", None, True, 10**400):
+        with pytest.raises(InvalidInput, match=f"^{name} is "):
+            SearchConfig(**{name: bad})
+
+
+@pytest.mark.parametrize("name", ["c", "virtual_loss"])
+def test_only_first_play_urgency_may_be_negative_or_without_end(name: str) -> None:
+    for value in (-1.0, math.inf, -math.inf):
+        with pytest.raises(InvalidInput, match=f"^{name} is .*: give a finite number >= 0"):
+            SearchConfig(**{name: value})
+        assert SearchConfig(first_play_urgency=value).first_play_urgency == value
+
+
+def test_names_stand_for_enums() -> None:
+    config = SearchConfig(annotation="ppm", choice="majority", behaviour="default")  # type: ignore[arg-type]
+    assert (config.annotation, config.choice, config.behaviour) == (Annotation.PPM, Choice.MAJORITY, Behaviour.DEFAULT)
+
+
+@pytest.mark.parametrize("name", ["annotation", "choice", "behaviour"])
+@pytest.mark.parametrize("value", ["PPM", "", None, 3, [], {}])
+def test_unknown_names_are_said_with_the_known_ones(name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"^{name} is .*: give one of '"):
+        SearchConfig(**{name: value})
+
+
+@pytest.mark.parametrize("make", [SearchConfig.from_mapping, lambda settings: SearchConfig().replace(**settings)])
+def test_unknown_settings_are_said_with_the_known_ones(make: Any) -> None:
+    with pytest.raises(InvalidInput, match="unknown search setting 'rollout': the settings are annotation, .*, rollouts, "):
+        make({"rollouts": 3, "rollout": 4})
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SearchConfig().rollouts = 3  # type: ignore[misc]
+
+
+def test_replace_changes_what_it_is_given() -> None:
+    config = SearchConfig(rollouts=3, c=1.0)
+    assert config.replace(c=0.5) == SearchConfig(rollouts=3, c=0.5)
+    assert config == SearchConfig(rollouts=3, c=1.0)
+    with pytest.raises(InvalidInput, match="rollouts is 0"):
+        config.replace(rollouts=0)
+
+
+def test_the_reference_runs_one_rollout_at_a_time() -> None:
+    config = SearchConfig.reference("ppm", rollouts=3)
+    assert (config.behaviour, config.annotation, config.rollouts) == (Behaviour.REFERENCE, Annotation.PPM, 3)
+    assert SearchConfig.from_mapping(config.to_mapping()) == config
+    with pytest.raises(InvalidInput, match="in_flight is 2: the reference runs one rollout at a time"):
+        SearchConfig.reference("ppm", in_flight=2)
+    with pytest.raises(InvalidInput, match="unknown search setting 'rollout'"):
+        SearchConfig.reference("ppm", rollout=3)
+
+
+def test_who_needs_what() -> None:
+    needs = {annotation.value: (annotation.needs_key, annotation.needs_scorer) for annotation in Annotation}
+    assert needs == {"terminal": (True, False), "ppm": (True, True), "inference": (False, True)}
+
+
+def test_numpy_integers_are_refused_with_the_type_shown() -> None:
+    """They would not come back from JSON; the message shows what it is that looks like a number."""
+    with pytest.raises(InvalidInput, match=r"rollouts is np.int64\(4\)"):
+        SearchConfig(rollouts=np.int64(4))  # type: ignore[arg-type]

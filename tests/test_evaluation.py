@@ -1,0 +1,77 @@
+"""Intervals and verdicts of evaluations, against closed forms and brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rstar_fast.evaluation import correctness, paired_difference, wilson
+from rstar_fast.types import Failure, FailureKind, InvalidInput, Problem, SearchResult
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_wilson_solves_its_equation(successes: int, failures: int) -> None:
+    """Both ends are where the score test just rejects: |share - p| = z sqrt(p (1 - p) / n)."""
+    total = successes + failures
+    low, high = wilson(successes, total)
+    if total == 0:
+        assert (low, high) == (0.0, 1.0)
+        return
+    share = successes / total
+    assert 0.0 <= low <= share <= high <= 1.0
+    for bound in (low, high):
+        if 1e-9 < bound < 1 - 1e-9 and abs(bound - share) > 1e-9:
+            assert abs(share - bound) == pytest.approx(1.959963984540054 * math.sqrt(bound * (1 - bound) / total), rel=1e-6)
+    mirrored = wilson(failures, total)
+    assert low == pytest.approx(1 - mirrored[1], abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(-1, 3), (4, 3)])
+def test_wilson_refuses_what_is_no_share(successes: int, total: int) -> None:
+    with pytest.raises(InvalidInput, match="between 0 and it"):
+        wilson(successes, total)
+
+
+def test_the_paired_bootstrap_agrees_with_every_resample_of_a_small_sample() -> None:
+    first = [True, False, False, True, False]
+    second = [True, True, True, False, True]
+    gains = np.array(second, float) - np.array(first, float)
+    means = [np.mean(gains[list(draw)]) for draw in itertools.product(range(5), repeat=5)]
+    difference, low, high = paired_difference(first, second)
+    assert difference == pytest.approx(gains.mean())
+    assert low == pytest.approx(np.quantile(means, 0.025), abs=0.2 + 1e-9)  # a resample's mean moves in steps of 0.2
+    assert high == pytest.approx(np.quantile(means, 0.975), abs=0.2 + 1e-9)
+    assert low < difference < high
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60), st.integers(0, 5))
+def test_the_paired_difference_turns_its_sign_with_its_arguments(pairs: list[tuple[bool, bool]], seed: int) -> None:
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    difference, low, high = paired_difference(first, second, seed)
+    assert low - 1e-12 <= difference <= high + 1e-12 or abs(difference) > 0.9  # near its end the percentile may lie inside
+    assert paired_difference(second, first, seed)[0] == pytest.approx(-difference)
+    assert paired_difference(first, second, seed) == (difference, low, high)
+    if first == second:
+        assert (difference, low, high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([True], [True, False])])
+def test_the_paired_difference_needs_pairs(first: list[bool], second: list[bool]) -> None:
+    with pytest.raises(InvalidInput, match="same problems"):
+        paired_difference(first, second)
+
+
+def test_a_failure_of_the_machinery_is_neither_right_nor_wrong() -> None:
+    problem = Problem("How many?")
+    results = [
+        SearchResult(problem, answer="3"),
+        SearchResult(problem, answer="4"),
+        SearchResult(problem, failure=Failure(FailureKind.NO_ANSWER, "none")),
+        SearchResult(problem, failure=Failure(FailureKind.POLICY, "gone")),
+    ]
+    assert correctness(["3.0", "3", "3", "3"], results) == [True, False, False, None]

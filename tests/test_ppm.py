@@ -1,0 +1,363 @@
+"""The PPM: making, saving and loading it, and its scores against one sequence at a time, unpadded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+import rstar_fast
+from rstar_fast import nano, steps
+from rstar_fast.policies.checkpoint import load_tokenizer, quiet
+from rstar_fast.ppm import load_scorer
+from rstar_fast.ppm import model as ppm
+from rstar_fast.ppm.scorer import PpmScorer
+from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem, Scorer
+
+CONTEXT = 128
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.3,
+    "tie_word_embeddings": False,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("Qwen2", {}),
+    "llama": ("Llama", {}),
+    "phi3": ("Phi3", {}),
+    "phi3, sliding window": ("Phi3", {"sliding_window": 12}),
+    "qwen2, tied": ("Qwen2", {"tie_word_embeddings": True}),
+}
+QUESTION = Problem("What is 2 + 3?", id="sum")
+PARTIALS = [
+    Partial(QUESTION, "<code>\n# Add\nx = 2 + 3\n<end_of_step>\n" + "# Look at it\nprint(x)\n" * 2),
+    Partial(QUESTION),
+    Partial(QUESTION, "<code>\n"),
+    Partial(Problem("How many integers from 1 to 30 are divisible by 7?", id="count"), "<code>\n# Count\n<end_of_step>"),
+    Partial(Problem("Name a prime.", id="prime"), "<code>\nprint(7)\n<end_of_code>\n<output>7<end_of_output>\n"),
+    Partial(QUESTION, "<code>\nx = 2 - 3\n<end_of_step>"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Waiting for each other on a busy machine, torch's threads take a hundred times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer(str(nano.POLICY), "policy")
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    return make_policy(request.param, tmp_path_factory.mktemp("policy"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def qwen2(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    return make_policy("qwen2", tmp_path_factory.mktemp("qwen2"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(qwen2: Path, tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    folder = tmp_path_factory.mktemp("ppms") / "ppm"
+    ppm.save(ppm.from_policy(str(qwen2), seed=1), tokenizer, folder)
+    return folder
+
+
+def make_policy(name: str, folder: Path, tokenizer: Any) -> Path:
+    family, own = ARCHITECTURES[name]
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{family}Config")(**SIZES | {"vocab_size": len(tokenizer)} | own)
+    model = getattr(transformers, f"{family}ForCausalLM")(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def score(scorer: Scorer, partials: Sequence[Partial]) -> np.ndarray:
+    return asyncio.run(scorer.score(partials))  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def one_by_one(model: PreTrainedModel, tokenizer: Any, partials: Sequence[Partial], scale: float = 5.0) -> list[float]:
+    """tanh(logit / scale) of the model as transformers runs it."""
+    encoded = [torch.tensor([tokenizer(steps.prompt(partial))["input_ids"]]) for partial in partials]
+    return [math.tanh(float(model(input_ids=ids).logits[0, 0]) / scale) for ids in encoded]
+
+
+def reset(model: PreTrainedModel) -> None:
+    """A head whose scores fill the range."""
+    with torch.no_grad():
+        model.score.weight.mul_(10)
+
+
+# Scores
+
+
+def test_scores_are_those_of_one_sequence_at_a_time(policy: Path, tokenizer: Any) -> None:
+    model = ppm.from_policy(str(policy), seed=1)
+    reset(model)
+    expected = one_by_one(model, tokenizer, PARTIALS)
+    assert len({round(value, 3) for value in expected}) == len(PARTIALS) and max(map(abs, expected)) > 0.3
+    for batch_tokens in (1, 100, 16_384):
+        scores = score(PpmScorer(model, tokenizer, batch_tokens=batch_tokens), PARTIALS)
+        assert scores.dtype == np.float32 and scores.shape == (len(PARTIALS),)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_order_company_and_repetition_change_nothing(qwen2: Path, tokenizer: Any) -> None:
+    scorer = PpmScorer(ppm.from_policy(str(qwen2), seed=1), tokenizer)
+    scores = score(scorer, PARTIALS)
+    np.testing.assert_allclose(score(scorer, PARTIALS[::-1]), scores[::-1], atol=1e-5)
+    for i, partial in enumerate(PARTIALS):
+        np.testing.assert_allclose(score(scorer, [partial]), scores[i : i + 1], atol=1e-5)
+    repeated = score(scorer, [PARTIALS[2], *PARTIALS, PARTIALS[2]])
+    assert repeated[0] == repeated[3] == repeated[-1]
+    np.testing.assert_allclose(repeated[1:-1], scores, atol=1e-5)
+    nothing = score(scorer, [])
+    assert nothing.shape == (0,) and nothing.dtype == np.float32
+
+
+def test_a_batch_holds_no_more_tokens_than_allowed(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    forward = PpmScorer._forward
+
+    def counted(self: PpmScorer, batch: list[Partial], tokens: dict[Partial, list[int]]) -> dict[Partial, float]:
+        sizes.append((len(batch), max(len(tokens[partial]) for partial in batch)))
+        return forward(self, batch, tokens)
+
+    monkeypatch.setattr(PpmScorer, "_forward", counted)
+    score(PpmScorer(ppm.from_policy(str(qwen2)), tokenizer, batch_tokens=150), [*PARTIALS, *PARTIALS])
+    assert sum(count for count, _ in sizes) == len(PARTIALS)  # what occurs twice is computed once
+    assert all(count * longest <= 150 or count == 1 for count, longest in sizes) and max(sizes)[0] > 1
+
+
+def test_the_scale_stands_in_the_config(qwen2: Path, tokenizer: Any, tmp_path: Path) -> None:
+    model = ppm.from_policy(str(qwen2), scale=0.5, seed=1)
+    ppm.save(model, tokenizer, tmp_path / "ppm")
+    assert json.loads((tmp_path / "ppm" / "config.json").read_text())["ppm_scale"] == 0.5
+    expected = one_by_one(model, tokenizer, PARTIALS, scale=0.5)
+    np.testing.assert_allclose(score(load_scorer(tmp_path / "ppm", device="cpu"), PARTIALS), expected, atol=1e-5)
+    config = json.loads((tmp_path / "ppm" / "config.json").read_text())
+    del config["ppm_scale"]
+    (tmp_path / "ppm" / "config.json").write_text(json.dumps(config))
+    expected = one_by_one(model, tokenizer, PARTIALS, scale=5.0)
+    np.testing.assert_allclose(score(load_scorer(tmp_path / "ppm", device="cpu"), PARTIALS), expected, atol=1e-5)
+
+
+def test_a_partial_beyond_the_context_is_an_error_that_names_it(qwen2: Path, tokenizer: Any) -> None:
+    base = len(tokenizer(steps.prompt(Partial(QUESTION)))["input_ids"])
+    scorer = PpmScorer(ppm.from_policy(str(qwen2)), tokenizer)
+    fits = Partial(QUESTION, "1" * (CONTEXT - base))
+    assert np.isfinite(score(scorer, [fits])).all()
+    with pytest.raises(PartialTooLong, match=f"'sum' is {CONTEXT + 1} tokens long and the PPM's context {CONTEXT}: "):
+        score(scorer, [*PARTIALS, Partial(QUESTION, fits.solution + "1")])
+
+
+def test_a_question_that_is_no_utf8_is_scored(qwen2: Path, tokenizer: Any) -> None:
+    scores = score(PpmScorer(ppm.from_policy(str(qwen2)), tokenizer), [Partial(Problem("What is \ud800?"), "\udfff")])
+    assert np.isfinite(scores).all()
+
+
+def test_bfloat16_is_near_float32(qwen2: Path, checkpoint: Path) -> None:
+    exact = score(load_scorer(checkpoint, device="cpu"), PARTIALS)
+    rounded = score(load_scorer(checkpoint, device="cpu", dtype=torch.bfloat16), PARTIALS)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, exact, atol=0.1)
+
+
+# Checkpoints
+
+
+def test_saving_and_loading_keep_the_scores(policy: Path, tokenizer: Any, tmp_path: Path) -> None:
+    model = ppm.from_policy(str(policy), seed=1)
+    reset(model)
+    expected = score(PpmScorer(model, tokenizer), PARTIALS)
+    ppm.save(model, tokenizer, tmp_path / "new" / "ppm")
+    np.testing.assert_array_equal(score(load_scorer(tmp_path / "new" / "ppm", device="cpu"), PARTIALS), expected)
+    ppm.save(ppm.load(str(tmp_path / "new" / "ppm")), tokenizer, tmp_path / "again")
+    scorer = PpmScorer.from_pretrained(str(tmp_path / "again"), device="cpu")
+    np.testing.assert_array_equal(score(scorer, PARTIALS), expected)
+    asyncio.run(scorer.aclose())
+
+
+def test_transformers_loads_a_ppm_as_it_is(policy: Path, tokenizer: Any, tmp_path: Path) -> None:
+    model = ppm.from_policy(str(policy), seed=1)
+    ppm.save(model, tokenizer, tmp_path / "ppm")
+    with quiet():
+        loaded, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ppm", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert loaded.config.num_labels == 1
+    assert one_by_one(loaded, tokenizer, PARTIALS) == one_by_one(model, tokenizer, PARTIALS)
+    # and pads a batch by itself
+    prompts = [steps.prompt(partial) for partial in PARTIALS]
+    batch = load_tokenizer(str(tmp_path / "ppm"), "PPM")(prompts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = loaded(**batch).logits[:, 0]
+    np.testing.assert_allclose(torch.tanh(logits / 5), one_by_one(model, tokenizer, PARTIALS), atol=1e-5)
+
+
+def test_a_new_head_follows_from_its_seed(qwen2: Path) -> None:
+    one, same, other = (ppm.from_policy(str(qwen2), seed=seed) for seed in (1, 1, 2))
+    torch.testing.assert_close(one.score.weight, same.score.weight, atol=0, rtol=0)
+    assert not torch.equal(one.score.weight, other.score.weight)
+    for name, weight in one.base_model.named_parameters():
+        assert torch.equal(weight, other.base_model.get_parameter(name))
+    assert ppm.scale_of(one) == ppm.DEFAULT_SCALE == 5.0
+
+
+def test_a_save_that_fails_leaves_the_old_one(checkpoint: Path, tokenizer: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "ppm")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model = ppm.load(str(folder), device="cpu")
+
+    class Full(Exception):
+        pass
+
+    class Failing:
+        def save_pretrained(self, folder: Path) -> None:
+            (Path(folder) / "tokenizer.json").write_text("half of")
+            raise Full
+
+    with torch.no_grad():
+        model.score.weight.zero_()
+    with pytest.raises(Full):
+        ppm.save(model, Failing(), folder)  # type: ignore[arg-type]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]
+    with pytest.raises(Full):
+        ppm.save(model, Failing(), tmp_path / "new")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_save_replaces_the_whole_folder(
+    checkpoint: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool
+) -> None:
+    if not swaps:  # a file system that cannot
+        monkeypatch.setattr(ppm, "_RENAME_EXCHANGE", 1 << 20)
+    folder = shutil.copytree(checkpoint, tmp_path / "ppm")
+    (folder / "left-over.bin").touch()
+    (tmp_path / "link").symlink_to(folder)
+    model = ppm.load(str(folder), device="cpu")
+    with torch.no_grad():
+        model.score.weight.zero_()
+    ppm.save(model, tokenizer, tmp_path / "link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "ppm"] and (tmp_path / "link").is_symlink()
+    assert not (folder / "left-over.bin").exists()
+    assert not score(load_scorer(folder, device="cpu"), PARTIALS).any()
+
+
+def test_there_is_a_checkpoint_at_every_moment_of_a_save(
+    checkpoint: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "ppm")
+    model = ppm.load(str(folder), device="cpu")
+    moments = []
+    replace = os.replace
+
+    def look(*arguments: Any) -> None:
+        replace(*arguments)
+        moments.append((folder / "config.json").is_file())
+
+    monkeypatch.setattr(os, "replace", look)
+    ppm.save(model, tokenizer, folder)
+    assert all(moments) and (folder / "config.json").is_file()
+
+
+def test_a_saved_folder_is_as_open_as_any(checkpoint: Path, tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "any").mkdir()
+    ppm.save(ppm.load(str(checkpoint), device="cpu"), tokenizer, tmp_path / "ppm")
+    assert stat.S_IMODE((tmp_path / "ppm").stat().st_mode) == stat.S_IMODE((tmp_path / "any").stat().st_mode)
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="is a file: give the folder of a checkpoint"):
+        ppm.save(ppm.load(str(checkpoint), device="cpu"), tokenizer, tmp_path / "file")
+
+
+def test_a_policy_is_no_ppm(policy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidInput, match=r"is no PPM, it lacks score\.weight: give one trained as a PPM$") as raised:
+        load_scorer(policy, device="cpu")
+    assert str(policy) in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_of_more_labels_is_no_ppm(tokenizer: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = transformers.LlamaConfig(**SIZES, vocab_size=len(tokenizer), id2label={i: f"label {i}" for i in range(3)})
+    transformers.LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    message = r"is no PPM, it lacks score\.weight of shape \[1, 32\] \(it has \[3, 32\]\)"
+    capfd.readouterr()
+    with pytest.raises(InvalidInput, match=message):
+        load_scorer(tmp_path, device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./no-such-folder", "there is no PPM checkpoint at "),
+        ("nobody/no-such-ppm", "the PPM 'nobody/no-such-ppm' could not be loaded: "),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_one_sentence(name: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message) as raised:
+        load_scorer(name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_ppm_without_its_tokenizer_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "ppm")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(InvalidInput, match="the PPM .* has no tokenizer: save its tokenizer into its folder"):
+        load_scorer(folder, device="cpu")
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf"), "5", None, True])
+def test_a_bad_scale_is_refused(qwen2: Path, checkpoint: Path, tmp_path: Path, scale: Any) -> None:
+    with pytest.raises(InvalidInput, match="^the PPM's scale is .*: give a number > 0$"):
+        ppm.from_policy(str(qwen2), scale=scale)
+    folder = shutil.copytree(checkpoint, tmp_path / "ppm")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"ppm_scale": scale}))
+    with pytest.raises(InvalidInput, match="^the PPM's scale is .*: give a number > 0$"):
+        ppm.load(str(folder), device="cpu")
+
+
+def test_bad_settings_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(InvalidInput, match="batch_tokens is 0: give an integer >= 1"):
+        load_scorer(checkpoint, device="cpu", batch_tokens=0)
+    with pytest.raises(InvalidInput, match="does not take these settings .*'warmth'"):
+        load_scorer(checkpoint, device="cpu", warmth=1)
+    with pytest.raises(InvalidInput, match="device is 'nonsense': give "):
+        load_scorer(checkpoint, device="nonsense")
+
+
+def test_a_scorer_is_a_public_name(checkpoint: Path) -> None:
+    scorer = rstar_fast.load_scorer(checkpoint, device="cpu")
+    assert isinstance(scorer, Scorer) and score(scorer, PARTIALS).shape == (len(PARTIALS),)
