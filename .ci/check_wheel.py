@@ -20,7 +20,8 @@ assert top_level <= {"rstar_fast", f"rstar_fast-{rstar_fast.__version__}.dist-in
 for needed in ("rstar_fast/py.typed", "rstar_fast/_core.pyi", "rstar_fast/kernels/reference.py"):
     assert needed in installed, f"{needed} is not in the wheel"
 assert any(path.startswith("rstar_fast/_core.") and path.endswith(".so") for path in installed), "_core is not in the wheel"
-assert any(path.startswith("rstar_fast/nano/") and path.endswith(".safetensors") for path in installed), "nano has no weights"
+for model in ("policy", "ppm"):
+    assert f"rstar_fast/nano/{model}/model.safetensors" in installed, f"nano's {model} is not in the wheel"
 print(f"{len(installed)} files, {sum((package.parent / path).stat().st_size for path in installed) / 1e6:.1f} MB")
 
 import transformers  # noqa: E402, F401

@@ -229,3 +229,29 @@ def test_terms_put_brackets_where_python_needs_them() -> None:
     assert (a * term(-3)).text == "a * (-3)"
     assert ((a * b) ** 2).text == "(a * b) ** 2"
     assert (call("max", max, a + b, 4) - 1).text == "max(a + b, 4) - 1"
+
+
+# --- the shipped pair ------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_pair_is_small_and_in_bfloat16() -> None:
+    from safetensors import safe_open
+
+    total = 0
+    for folder in (nano.POLICY, nano.PPM):
+        total += sum(file.stat().st_size for file in folder.iterdir())
+        with safe_open(folder / "model.safetensors", "pt") as weights:
+            tensors = [weights.get_tensor(name) for name in weights.keys()]  # noqa: SIM118  # not a mapping
+        assert {str(tensor.dtype) for tensor in tensors} == {"torch.bfloat16"}
+        assert 1e6 < sum(tensor.numel() for tensor in tensors) < 5e6
+    assert total <= 12e6
+
+
+def test_the_shipped_pair_answers_a_question_by_search() -> None:
+    import rstar_fast
+
+    record = nano.generate("heldout", 1, seed=0, levels=(1,))[0]
+    result = rstar_fast.search(record.problem, rollouts=2, candidates=4)
+    assert result.failure is None and result.tree is not None and len(result.tree) > 2
+    assert all(node.score is not None for node in result.tree if node.tag != "0")
+    assert len({node.score for node in result.tree if node.score is not None}) > 2  # it tells steps apart
