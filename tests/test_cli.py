@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import re
@@ -448,7 +449,9 @@ def test_the_version() -> None:
 def start(*arguments: str) -> subprocess.Popen[str]:
     """The command as a process of its own, by its console script."""
     command = [str(Path(sys.executable).with_name("rstar-fast")), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Where the tests run in the background of a script, SIGINT is ignored, and would be by the command too.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 def interrupted(server: Server, process: subprocess.Popen[str]) -> tuple[str, str]:
