@@ -70,3 +70,15 @@ class Muon(torch.optim.Optimizer):
             state["buffer"] = torch.zeros_like(weight)
         state["buffer"].lerp_(weight.grad, 1 - momentum)
         return torch.lerp(weight.grad, state["buffer"], momentum)
+
+
+def optimizers_for(model: torch.nn.Module, muon_lr: float, adam_lr: float, weight_decay: float) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon for a transformer's weight matrices; AdamW, without decay, for its embeddings, norms, biases and value head."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim == 2 and "embed" not in name and not name.startswith("score.")
+        (matrices if is_matrix else others).append(parameter)
+    return (
+        Muon(matrices, lr=muon_lr, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    )

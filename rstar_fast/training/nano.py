@@ -27,7 +27,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from rstar_fast import steps
 from rstar_fast.nano import Record, generate
-from rstar_fast.training.muon import Muon
+from rstar_fast.training.muon import optimizers_for
 from rstar_fast.types import InvalidInput
 
 END_OF_TEXT = "<|endoftext|>"
@@ -210,12 +210,7 @@ class PolicyTrainer:
             self.tokenizer = build_tokenizer(settings.seed)
             self.tokenizer.save_pretrained(out)
         self.model = build_model(self.tokenizer, settings.seed)
-        matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
-        others = [p for name, p in self.model.named_parameters() if p.ndim != 2 or "embed" in name]
-        self.optimizers = (
-            Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay),
-            torch.optim.AdamW(others, lr=settings.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
-        )
+        self.optimizers = optimizers_for(self.model, settings.muon_lr, settings.adam_lr, settings.weight_decay)
         self.loss_of = torch.compile(loss_of, dynamic=True) if settings.compile else loss_of
         self.tokens = self.step = self.chunk = self.batch = 0
         self.seconds = 0.0

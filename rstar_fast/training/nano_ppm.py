@@ -29,7 +29,7 @@ from rstar_fast import kernels, steps
 from rstar_fast.nano import POLICY
 from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.ppm import model as ppm_model
-from rstar_fast.training.muon import Muon
+from rstar_fast.training.muon import optimizers_for
 from rstar_fast.training.nano_rollouts import Rollouts, Solution, read_rollouts
 from rstar_fast.types import InvalidInput
 
@@ -299,12 +299,7 @@ def train(policy: str, rollouts: Sequence[Rollouts], held_out: Sequence[Rollouts
     problems = [problem for problem in every if problem.groups]
     if not problems:
         raise InvalidInput(f"none of the {len(rollouts)} problems has both right and wrong solutions: sample more, or harder ones")
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "score" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name or "score" in name]
-    optimizers = (
-        Muon(matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay),
-        torch.optim.AdamW(others, lr=settings.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
-    )
+    optimizers = optimizers_for(model, settings.muon_lr, settings.adam_lr, settings.weight_decay)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     random = Random(settings.seed)
     epochs = [batches(problems, settings.batch_tokens, random) for _ in range(settings.epochs)]
