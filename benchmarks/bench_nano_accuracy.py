@@ -29,8 +29,10 @@ def methods(config: SearchConfig) -> dict[str, Callable[[Sequence[Any]], Sequenc
     return {
         "greedy": lambda problems: rstar_fast.search.greedy(problems, seed=config.seed),
         f"majority of {_SAMPLES}": lambda problems: rstar_fast.search.sample(problems, _SAMPLES, seed=config.seed),
-        "search, majority": lambda problems: rstar_fast.search(problems, config=config, choice=Choice.MAJORITY),
-        "search with the PPM": lambda problems: rstar_fast.search(problems, config=config),
+        "search": lambda problems: rstar_fast.search(problems, config=config),
+        "search, solutions not weighted by their share": lambda problems: rstar_fast.search(
+            problems, config=config, choice=Choice.WEIGHTED_VOTE
+        ),
     }
 
 

@@ -44,6 +44,7 @@ class Choice(enum.Enum):
     BEST_SCORE = "best_score"
     MAJORITY = "majority"
     WEIGHTED_VOTE = "weighted_vote"  # votes weighted by (1 + score) / 2
+    MARGINAL_VOTE = "marginal_vote"  # votes weighted by the trajectory's share times (1 + score) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class SearchConfig:
     batch_leaves: int = 256
     first_play_urgency: float = 0.0
     virtual_loss: float = 1.0
-    choice: Choice = Choice.WEIGHTED_VOTE
+    choice: Choice = Choice.MARGINAL_VOTE
     behaviour: Behaviour = Behaviour.DEFAULT
     seed: int = 0
 

@@ -68,6 +68,11 @@ def prompt_of(question: str) -> str:
     return _PROMPT.format(question)
 
 
+def without_surrogates(text: str) -> str:
+    """The text with surrogate pairs joined and lone surrogates, which no tokenizer takes, as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def parse(text: str, solution: str) -> Step:
     """Parses the step `text` that continues `solution` ("" at the root).
 

@@ -245,6 +245,7 @@ TREE_COLUMNS: Mapping[str, type[np.generic]] = {
     "value": np.float64,  # [N], the first value the node received, 0 before
     "score": np.float32,  # [N], PPM score, NaN without
     "terminal": np.uint8,  # [N], Terminal
+    "proposals": np.uint32,  # [N], how many of the policy's candidates were this step; 1 at the root
 }
 # Texts are UTF-8: `<name>_bytes` uint8 [M] and `<name>_offsets` int64 [N + 1].
 TREE_TEXTS: tuple[str, ...] = ("text", "observation", "answer")
@@ -388,6 +389,11 @@ class Node:
         return None if score != score else score
 
     @property
+    def proposals(self) -> int:
+        """How many of the policy's candidates were this step; 1 at the root."""
+        return int(self._number("proposals"))
+
+    @property
     def depth(self) -> int:
         return int(self._number("depth"))
 
@@ -432,6 +438,8 @@ class Trajectory:
       q_values: mean value Q of each step, root excluded, first step first.
       correct: the key's verdict; None without a key.
       tag: the tag of its last node in the tree.
+      share: the policy's probability of this solution as the search found it, in (0, 1]: the product over its steps of how often
+        the step was proposed, divided by how often it and its siblings were.
     """
 
     solution: str
@@ -440,6 +448,7 @@ class Trajectory:
     q_values: tuple[float, ...]
     correct: bool | None = None
     tag: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

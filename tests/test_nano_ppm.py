@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from rstar_fast import Partial, Problem, nano, steps
 from rstar_fast.nano.program import completed
-from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.policies.checkpoint import load_model, load_tokenizer
 from rstar_fast.ppm import load_scorer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.training import nano_ppm, nano_rollouts
@@ -87,20 +88,56 @@ def test_a_step_has_one_reward_whatever_shares_its_batch(tokenizer: Any) -> None
     long = dataclasses.replace(ROLLOUTS, question=QUESTION * 3)
     problems = [nano_ppm.preferences(rollouts, tokenizer, 5, 0.5) for rollouts in (ROLLOUTS, long)]
     with torch.inference_mode():
-        together, alone = nano_ppm.rewards_of(model, problems), nano_ppm.rewards_of(model, problems[:1])
-    assert len(together) == 2
-    torch.testing.assert_close(together[0], alone[0], atol=0.05, rtol=0.05)  # bfloat16
+        together, alone = (
+            nano_ppm.rewards_of(model, nano_ppm.read(model, asked)[1], asked) for asked in (problems, problems[:1])
+        )
+    assert len(together) == 2 * len(alone)
+    torch.testing.assert_close(together[: len(alone)], alone, atol=0.05, rtol=0.05)  # bfloat16
+
+
+def test_the_loss_adds_calibration_and_language_to_the_pairs(tokenizer: Any) -> None:
+    model = ppm_model.from_policy(str(nano.POLICY)).eval()
+    found = nano_ppm.preferences(ROLLOUTS, tokenizer, per_side=5, margin=0.5)
+    none = PpmSettings(value_weight=0.0, language_weight=0.0)
+    with torch.inference_mode():
+        losses = [
+            nano_ppm.loss_of(model, [found], settings).item()
+            for settings in (none, dataclasses.replace(none, value_weight=1.0), dataclasses.replace(none, language_weight=1.0))
+        ]
+        hidden = nano_ppm.read(model, [found])[1]
+        belief = (1 + torch.tanh(hidden.float() @ model.score.weight[0] / ppm_model.scale_of(model))) / 2
+    calibration = []
+    for row, shares in enumerate(found.right):
+        text = tokenizer.decode(found.tokens[row])
+        assert tokenizer.decode(found.tokens[row][np.isnan(shares)]) == steps.prompt_of(QUESTION)
+        for at in np.flatnonzero(~np.isnan(shares)):
+            begin = tokenizer.decode(found.tokens[row][: at + 1])
+            alike = [s for s in ROLLOUTS.solutions if (steps.prompt_of(QUESTION) + s.text).startswith(begin)]
+            expected = sum(s.count for s in alike if s.correct) / sum(s.count for s in alike)
+            assert shares[at] == pytest.approx(expected), text
+            p = belief[row, at].item()
+            calibration.append(-(expected * np.log(p) + (1 - expected) * np.log(1 - p)))
+    assert losses[1] - losses[0] == pytest.approx(np.mean(calibration), abs=1e-4)
+    (begin, end), *wrong = found.code
+    assert wrong == [(0, 0)] * 2
+    right_solution = torch.from_numpy(found.tokens[0])
+    assert tokenizer.decode(right_solution[begin:end]) == ADD.text.split("\n<output>")[0]
+    logits = load_model(AutoModelForCausalLM, str(nano.POLICY), "policy", "cpu", torch.float32)(
+        right_solution[None]
+    ).logits[0]
+    expected = torch.nn.functional.cross_entropy(logits[begin : end - 1], right_solution[begin + 1 : end])
+    assert losses[2] - losses[0] == pytest.approx(expected.item(), rel=0.05)
 
 
 def test_training_learns_its_pairs_and_its_checkpoint_is_a_scorer(tmp_path: Path, tokenizer: Any) -> None:
-    settings = PpmSettings(epochs=25, batch_tokens=2000)
+    settings = PpmSettings(epochs=8, batch_tokens=2000, muon_lr=0.01)
     others = [
         dataclasses.replace(ROLLOUTS, question=f"Ann has 3 {thing} and buys 4 more. How many {thing} does Ann have?")
         for thing in ("books", "coins")
     ]
     log = list(nano_ppm.train(str(nano.POLICY), [ROLLOUTS, *others], [ROLLOUTS], tmp_path / "ppm", settings))
-    assert [line["epoch"] for line in log[1:]] == list(range(1, 26))
-    assert log[-1]["loss"] < 0.1 < log[1]["loss"]
+    assert [line["part"] for line in log[1:]] == list(range(1, 9))
+    assert log[-1]["loss"] < log[1]["loss"] / 2
     assert log[-1]["pairs"]["steps"] == [1.0, 2] and log[-1]["pairs"]["solutions"] == [1.0, 2]
     assert log[-1]["answers"]["best PPM score"] == {"1": 1.0, "all": 1.0}
     assert log[-1]["answers"]["one sample"]["all"] == pytest.approx(5 / 8)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from rstar_fast import steps
-from rstar_fast.policies.http import HttpPolicy, LeafSeeds, split_at_stop, without_surrogates
+from rstar_fast.policies.http import HttpPolicy, LeafSeeds, split_at_stop
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, PolicyError, Problem
 
 PROBLEM = Problem("What is 2 + 3?", id="two-plus-three")
@@ -247,7 +247,7 @@ def test_tokens_and_logprobs_are_set_where_the_server_tells_them() -> None:
 
 
 def test_lone_surrogates_do_no_harm() -> None:
-    assert without_surrogates("a\ud800b\ud83d\ude00") == "a\ufffdb\U0001f600"
+    assert steps.without_surrogates("a\ud800b\ud83d\ude00") == "a\ufffdb\U0001f600"
     with serve(Reply(b'{"choices": [{"text": "x\\ud800y", "finish_reason": "length"}]}')) as server:
         assert propose(server, [Partial(Problem("q\udfff"), "s\ud83d\ude00 \u00e9")]) == [[Candidate("x\ufffdy")]]
     assert server.bodies[0]["prompt"] == steps.prompt(Partial(Problem("q\ufffd"), "s\U0001f600 \u00e9"))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import rstar_fast
 from rstar_fast import Candidate, CodeError, ErrorKind, Execution, Partial, Problem, SearchConfig, SearchResult, Terminal
+from rstar_fast.config import Choice
 from rstar_fast.types import FailureKind, Program
 
 KEY = "7"
@@ -97,6 +98,7 @@ class ModelNode:
     visits: int = 0
     value_sum: float = 0.0
     first_value: float = 0.0
+    proposals: int = 1
     children: list[ModelNode] = field(default_factory=list)
 
     @property
@@ -106,6 +108,13 @@ class ModelNode:
     @property
     def solution(self) -> str:
         return "".join(node.text for node in self.path)
+
+    @property
+    def share(self) -> float:
+        """The product over its steps of how often each was proposed, divided by how often it and its siblings were."""
+        if self.parent is None:
+            return 1.0
+        return self.parent.share * self.proposals / sum(sibling.proposals for sibling in self.parent.children)
 
     def visit(self, value: float) -> None:
         if self.visits == 0:
@@ -148,15 +157,18 @@ class Model:
         self.stats["expansions"] += 1
         ran = 0
         for _ in range(self.config.max_consecutive_errors):
-            seen: set[str] = set()
+            seen: dict[str, ModelNode | None] = {}
             for candidate in self.script.candidates(self.question, node.solution, self.config.candidates):
                 self.stats["candidates"] += 1
                 self.stats["policy_tokens"] += candidate.tokens or 0
                 if candidate.text.strip() == "" and candidate.stop != "<end_of_code>":
                     self.stats["failed_steps"] += 1
                 elif candidate.step not in seen:
-                    seen.add(candidate.step)
+                    count = len(node.children)
                     ran += self.add_child(node, candidate.step)
+                    seen[candidate.step] = node.children[-1] if len(node.children) > count else None
+                elif (child := seen[candidate.step]) is not None:
+                    child.proposals += 1
             if node.children:
                 break
         self.stats["steps_run"] += ran
@@ -235,6 +247,7 @@ def check(result: SearchResult, model: Model) -> None:
     assert [node.text for node in tree] == [node.text for node in expected]
     assert columns["visits"].tolist() == [node.visits for node in expected]
     assert columns["value_sum"].tolist() == [node.value_sum for node in expected]
+    assert columns["proposals"].tolist() == [node.proposals for node in expected]
     assert columns["value"].tolist() == [node.first_value for node in expected]
     assert [node.terminal for node in tree] == [node.terminal for node in expected]
     assert [node.observation for node in tree] == [node.observation for node in expected]
@@ -256,6 +269,7 @@ def check_answers(result: SearchResult, model: Model, scores: dict[str, float | 
     assert [(t.tag, t.solution, t.answer, t.score, t.correct) for t in result.trajectories] == [
         (node.tag, node.solution, node.answer, score, node.correct) for node, score in found
     ]
+    assert [trajectory.share for trajectory in result.trajectories] == pytest.approx([node.share for node, _ in found])
     q_values = [tuple(step.value_sum / step.visits if step.visits else 0.0 for step in node.path) for node, _ in found]
     assert [trajectory.q_values for trajectory in result.trajectories] == q_values
     if not found:
@@ -265,6 +279,8 @@ def check_answers(result: SearchResult, model: Model, scores: dict[str, float | 
     votes: dict[str, float] = {}
     for node, score in found:  # the key must not choose: without the PPM's scores, each trajectory has one vote
         weight = (1 + (score or 0.0)) / 2 if node.correct is None else 1.0
+        if node.correct is None and model.config.choice is Choice.MARGINAL_VOTE:
+            weight *= node.share
         votes[str(node.answer)] = votes.get(str(node.answer), 0.0) + weight
     assert result.failure is None
     assert result.votes == pytest.approx(votes)
@@ -297,6 +313,7 @@ configs = st.builds(
     max_consecutive_errors=st.integers(1, 3),
     first_play_urgency=st.sampled_from([0.0, -1.0, 1.0, math.inf]),
     virtual_loss=st.sampled_from([0.0, 1.0]),  # of no effect with one rollout in flight
+    choice=st.sampled_from([Choice.WEIGHTED_VOTE, Choice.MARGINAL_VOTE]),
 )
 
 

@@ -164,6 +164,7 @@ def make_columns(parents: list[int]) -> tuple[dict[str, np.ndarray], dict[str, l
         "value": [0.25] * count,
         "score": [float("nan"), *[0.125] * (count - 1)],
         "terminal": [0] * count,
+        "proposals": [1, *range(2, count + 1)],
     }
     columns = {name: np.array(list(values[name]), dtype) for name, dtype in TREE_COLUMNS.items()}
     texts = {

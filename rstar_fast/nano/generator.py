@@ -66,7 +66,7 @@ def generate(
       count: how many, >= 0. The levels take turns; no question occurs twice.
       seed: any integer.
       levels: the levels wanted, each 1 to 5.
-      families: names of the families wanted; all by default.
+      families: names of the families wanted, one named twice twice as often; each family once by default.
 
     Raises:
       InvalidInput: an unknown split, level or family, or more different problems asked for than there are.
@@ -75,8 +75,9 @@ def generate(
         raise InvalidInput(f"split is {split!r}: give one of {', '.join(SPLITS)}")
     if not levels or any(level not in LEVELS for level in levels):
         raise InvalidInput(f"levels is {levels!r}: give at least one of 1 to 5")
-    chosen = [family for family in FAMILIES if families is None or family.name in families]
-    if not chosen or (families is not None and len(chosen) < len(set(families))):
+    by_name = {family.name: family for family in FAMILIES}
+    chosen = [by_name[name] for name in (by_name if families is None else families) if name in by_name]
+    if not chosen or (families is not None and len(chosen) < len(families)):
         raise InvalidInput(f"families is {families!r}: the families are {', '.join(family.name for family in FAMILIES)}")
     random = Random(f"{split} {seed}")
     records: list[Record] = []

@@ -124,11 +124,6 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def without_surrogates(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates, which no tokenizer takes, as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def split_at_stop(text: str) -> tuple[str, str | None, str]:
     """Splits a text at its earliest stop string: what stands before, the string (None without one), what stands behind."""
     found = [(position, stop) for stop in steps.STOPS if (position := text.find(stop)) >= 0]
@@ -329,7 +324,7 @@ class HttpPolicy:
     def _body(self, partial: Partial, n: int, seed: int, max_tokens: int, telling: _Telling) -> dict[str, Any]:
         body = {
             "model": self._model,
-            "prompt": without_surrogates(steps.prompt(partial)),
+            "prompt": steps.without_surrogates(steps.prompt(partial)),
             "n": n,
             "max_tokens": max_tokens,
             "stop": list(steps.STOPS),
@@ -386,7 +381,7 @@ class HttpPolicy:
         if not all(isinstance(choice, dict) and isinstance(choice.get("text"), str) for choice in choices):
             raise PolicyError(f"{self._server} sent a choice without 'text', {_short(str(choices))}: check the URL")
         choices = sorted(choices, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0)[:n]
-        split = [split_at_stop(without_surrogates(choice["text"])) for choice in choices]
+        split = [split_at_stop(steps.without_surrogates(choice["text"])) for choice in choices]
         if telling is _Telling.KEPT and any(stop for _, stop, _ in split):
             self._keeps_stop = True
         usage = reply.get("usage")

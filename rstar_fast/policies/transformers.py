@@ -106,7 +106,7 @@ class TransformersPolicy:
         return shares
 
     def _tokens(self, partial: Partial) -> list[int]:
-        text = steps.prompt(partial).encode("utf-8", "replace").decode()
+        text = steps.without_surrogates(steps.prompt(partial))
         # Not verbose: a prompt that is too long is an error of its own.
         return self._tokenizer(text, verbose=False)["input_ids"]  # type: ignore[no-any-return]
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from rstar_fast import steps
-from rstar_fast.policies.http import LeafSeeds, split_at_stop, without_surrogates
+from rstar_fast.policies.http import LeafSeeds, split_at_stop
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, PolicyError, RstarError
 
 
@@ -135,7 +135,7 @@ class VllmPolicy:
         prompts, sampling, rows = [], [], []
         for row, partial in enumerate(partials):
             seed = self._seeds.next(partial)
-            ids = self._tokenizer(without_surrogates(steps.prompt(partial))).input_ids
+            ids = self._tokenizer(steps.without_surrogates(steps.prompt(partial))).input_ids
             room = self._context - len(ids)
             if room < 1:
                 results[row] = PartialTooLong(
@@ -163,7 +163,7 @@ class VllmPolicy:
         return [[self._candidate(sample) for sample in output.outputs] for output in outputs]
 
     def _candidate(self, sample: Any) -> Candidate:
-        text, stop, _ = split_at_stop(without_surrogates(sample.text))
+        text, stop, _ = split_at_stop(steps.without_surrogates(sample.text))
         tokens = list(sample.token_ids)
         if stop is None and sample.finish_reason == "stop" and tokens:
             # Ended by a token of its own, the end of text: as stop strings are kept in the text, so is it.

@@ -60,7 +60,7 @@ class PpmScorer:
 
     @torch.inference_mode()
     def _score(self, partials: list[Partial]) -> np.ndarray:
-        texts = {partial: steps.prompt(partial).encode("utf-8", "replace").decode() for partial in partials}
+        texts = {partial: steps.without_surrogates(steps.prompt(partial)) for partial in partials}
         tokens: dict[Partial, list[int]] = {}
         for partial, text in texts.items():
             tokens[partial] = self._tokenizer(text, verbose=False)["input_ids"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from rstar_fast.config import Annotation, Choice, SearchConfig
 from rstar_fast.grading import classes
@@ -38,13 +41,24 @@ def result_of(
 def trajectories_of(tree: Tree, correct: Mapping[int, bool]) -> tuple[Trajectory, ...]:
     """All complete solutions in a tree, best score first."""
     found = []
+    shares = _shares(tree)
     for index in (tree.columns()["terminal"] == Terminal.ANSWER).nonzero()[0].tolist():
         node = Node(tree, index)
         verdict = correct.get(index)
         score = (1.0 if verdict else -1.0) if verdict is not None else node.score
         q_values = tuple(step.q for step in node.path)
-        found.append(Trajectory(node.solution, node.answer or "", 0.0 if score is None else score, q_values, verdict, node.tag))
+        share = math.prod(shares[step.index] for step in node.path)
+        found.append(
+            Trajectory(node.solution, node.answer or "", 0.0 if score is None else score, q_values, verdict, node.tag, share)
+        )
     return tuple(sorted(found, key=lambda trajectory: -trajectory.score))
+
+
+def _shares(tree: Tree) -> list[float]:
+    """For each node the part of its siblings' proposals, its own included, that were this step; 1 at the root."""
+    parent, proposals = tree.columns()["parent"][1:], tree.columns()["proposals"]
+    of_siblings = np.bincount(parent, weights=proposals[1:], minlength=len(tree))[parent]
+    return [1.0, *(proposals[1:] / of_siblings).tolist()]
 
 
 def vote(trajectories: Sequence[Trajectory], choice: Choice) -> tuple[dict[str, float], float]:
@@ -65,14 +79,25 @@ def vote(trajectories: Sequence[Trajectory], choice: Choice) -> tuple[dict[str, 
         if choice is Choice.BEST_SCORE:
             weights.setdefault(number, trajectory.score)
         else:
-            weight = 1.0 if choice is Choice.MAJORITY else (1.0 + trajectory.score) / 2.0
-            weights[number] = weights.get(number, 0.0) + weight
+            weights[number] = weights.get(number, 0.0) + _weight(trajectory, choice)
     votes = {written[number]: weight for number, weight in sorted(weights.items(), key=lambda item: -item[1])}
     best = next(iter(votes.values()))
     if choice is Choice.BEST_SCORE:
         return votes, best
     total = sum(votes.values())
     return votes, best / total if total else 0.0
+
+
+def _weight(trajectory: Trajectory, choice: Choice) -> float:
+    """The weight of a trajectory's vote.
+
+    A tree holds each solution once, however often the policy proposes it. With their shares as weights the votes estimate what
+    the votes of independent samples do: for each answer the probability that the policy gives it, times the belief in it.
+    """
+    if choice is Choice.MAJORITY:
+        return 1.0
+    belief = (1.0 + trajectory.score) / 2.0
+    return belief if choice is Choice.WEIGHTED_VOTE else belief * trajectory.share
 
 
 def no_answer(tree: Tree) -> Failure:

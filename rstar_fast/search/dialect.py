@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,6 +25,7 @@ class NodeRecord:
       terminal: why it has no successors.
       history: the code of the block that is open after this node (kept for the reference only).
       errors: consecutive steps up to this one whose code failed (counted for the reference only).
+      proposals: how many of the policy's candidates were this step.
     """
 
     text: str = ""
@@ -33,6 +35,7 @@ class NodeRecord:
     terminal: Terminal = Terminal.NO
     history: str = ""
     errors: int = 0
+    proposals: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Draft:
 
     step: steps.Step
     program: Program | None
+    proposals: int
 
 
 class Dialect(Protocol):
@@ -52,11 +56,11 @@ class Dialect(Protocol):
     def is_empty(self, candidate: Candidate) -> bool:
         """Whether a candidate is dropped because it says nothing."""
 
-    def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates worth reading, in order."""
+    def sift(self, candidates: Sequence[Candidate]) -> list[tuple[Candidate, int]]:
+        """The candidates worth reading, in order, and how often each was proposed."""
 
-    def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
-        """Parses a candidate that continues `solution`, which ends in `parent`."""
+    def read(self, candidate: Candidate, proposals: int, solution: str, parent: NodeRecord) -> Draft:
+        """Parses a candidate, proposed so often, that continues `solution`, which ends in `parent`."""
 
     def finish(
         self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
@@ -78,13 +82,13 @@ class DefaultDialect:
         # Without a text of its own, a candidate may still end the code block, which shows what the block prints.
         return not candidate.text.strip() and candidate.stop != steps.END_OF_CODE
 
-    def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def sift(self, candidates: Sequence[Candidate]) -> list[tuple[Candidate, int]]:
         """Drops empty candidates and repeated ones."""
         return _first_of_each([c for c in candidates if not self.is_empty(c)], lambda c: c.step)
 
-    def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
+    def read(self, candidate: Candidate, proposals: int, solution: str, parent: NodeRecord) -> Draft:
         step = steps.parse(candidate.step, solution)
-        return Draft(step, Program(step.code, step.prefix) if step.code is not None else None)
+        return Draft(step, Program(step.code, step.prefix) if step.code is not None else None, proposals)
 
     def finish(
         self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
@@ -97,7 +101,14 @@ class DefaultDialect:
             terminal = Terminal.ANSWER
         elif depth >= self._max_depth:
             terminal = Terminal.TOO_DEEP
-        return NodeRecord(steps.render(draft.step, output), output.strip(), draft.step.answer or "", parent_index, terminal)
+        return NodeRecord(
+            steps.render(draft.step, output),
+            output.strip(),
+            draft.step.answer or "",
+            parent_index,
+            terminal,
+            proposals=draft.proposals,
+        )
 
     def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
         return replace(record, terminal=terminal)
@@ -115,26 +126,26 @@ class ReferenceDialect:
     def is_empty(self, candidate: Candidate) -> bool:
         return False  # it is a step like any other
 
-    def sift(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def sift(self, candidates: Sequence[Candidate]) -> list[tuple[Candidate, int]]:
         """Quirk 1: repeated texts go, and the first `<end_of_answer>` silences all others."""
         distinct = _first_of_each(candidates, lambda c: c.text)
-        answers = [c for c in distinct if c.stop == steps.END_OF_ANSWER]
+        answers = [(c, count) for c, count in distinct if c.stop == steps.END_OF_ANSWER]
         return answers[:1] or distinct
 
-    def read(self, candidate: Candidate, solution: str, parent: NodeRecord) -> Draft:
+    def read(self, candidate: Candidate, proposals: int, solution: str, parent: NodeRecord) -> Draft:
         text = candidate.step
         if "boxed" in text:  # quirk 3: terminal, and never run
-            return Draft(steps.Step(text, None, "", False, reference.final_answer(text) or None), None)
+            return Draft(steps.Step(text, None, "", False, reference.final_answer(text) or None), None, proposals)
         code = reference.program(parent.history + text)
         step = steps.Step(text, code, "", steps.END_OF_CODE in text, None)
-        return Draft(step, Program(code))
+        return Draft(step, Program(code), proposals)
 
     def finish(
         self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
     ) -> NodeRecord:
         step, text = draft.step, draft.step.text
         if step.answer is not None:
-            return NodeRecord(text, "", step.answer, parent_index, Terminal.ANSWER)
+            return NodeRecord(text, "", step.answer, parent_index, Terminal.ANSWER, proposals=draft.proposals)
         terminal, observation, answer, errors = Terminal.NO, "", "", 0
         if execution is not None:
             observation = reference.observation(execution)
@@ -152,17 +163,18 @@ class ReferenceDialect:
             terminal, answer = Terminal.TOO_DEEP, reference.TOO_DEEP
         ended = steps.END_OF_CODE in text or steps.END_OF_OUTPUT in text
         history = "" if ended else parent.history + (step.text if execution is not None else "")
-        return NodeRecord(text, observation, answer, parent_index, terminal, history, errors)
+        return NodeRecord(text, observation, answer, parent_index, terminal, history, errors, draft.proposals)
 
     def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
         return replace(record, terminal=terminal, answer=reference.NO_CANDIDATES)
 
 
-def _first_of_each(candidates: Iterable[Candidate], key: Callable[[Candidate], str]) -> list[Candidate]:
+def _first_of_each(candidates: Sequence[Candidate], key: Callable[[Candidate], str]) -> list[tuple[Candidate, int]]:
+    counts = Counter(map(key, candidates))
     first: dict[str, Candidate] = {}
     for candidate in candidates:
         first.setdefault(key(candidate), candidate)
-    return list(first.values())
+    return [(candidate, counts[said]) for said, candidate in first.items()]
 
 
 def dialect_of(config: SearchConfig) -> Dialect:

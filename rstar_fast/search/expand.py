@@ -118,7 +118,8 @@ class Expander:
         growth.candidates += len(proposal)
         growth.policy_tokens += sum(candidate.tokens or 0 for candidate in proposal)
         growth.failed_steps += sum(self._dialect.is_empty(candidate) for candidate in proposal)
-        return [self._dialect.read(c, leaf.partial.solution, leaf.record) for c in self._dialect.sift(proposal)]
+        sifted = self._dialect.sift(proposal)
+        return [self._dialect.read(candidate, count, leaf.partial.solution, leaf.record) for candidate, count in sifted]
 
     async def _run(self, attempts: list[_Attempt], growths: Sequence[Growth]) -> list[_Attempt]:
         """Runs all programs of the batch; of a leaf whose sandbox failed nothing remains but the failure."""

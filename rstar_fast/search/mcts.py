@@ -234,6 +234,7 @@ class TreeSearch:
         columns = self._forest.columns(tree.number)
         nodes = columns.pop("node").tolist()
         records = [tree.records[node] for node in nodes]
+        columns["proposals"] = np.array([record.proposals for record in records], np.uint32)
         texts = {
             "text": [record.text for record in records],
             "observation": [record.observation for record in records],

@@ -37,6 +37,7 @@ _TRAJECTORY = pa.struct(
         ("q_values", pa.list_(pa.float64())),
         ("correct", pa.bool_()),
         ("tag", pa.string()),
+        ("share", pa.float64()),
     ]
 )
 _VOTE = pa.struct([("answer", pa.string()), ("weight", pa.float64())])
@@ -105,6 +106,7 @@ def _trajectory_row(trajectory: Trajectory) -> dict[str, Any]:
         "q_values": [float(q) for q in trajectory.q_values],
         "correct": None if trajectory.correct is None else bool(trajectory.correct),
         "tag": escape(trajectory.tag),
+        "share": float(trajectory.share),
     }
 
 
@@ -149,6 +151,7 @@ def _trajectory(row: dict[str, Any]) -> Trajectory:
         q_values=tuple(row["q_values"]),
         correct=row["correct"],
         tag=unescape(row["tag"]),
+        share=row["share"],
     )
 
 

@@ -26,7 +26,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rstar_fast import steps
-from rstar_fast.nano import Record, generate
+from rstar_fast.nano import FAMILIES, Record, generate
 from rstar_fast.training.muon import optimizers_for
 from rstar_fast.types import InvalidInput
 
@@ -42,6 +42,8 @@ _CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
     (0.30, (6, 5, 4, 3, 2)),
     (1.00, (3, 4, 4, 5, 4)),
 )
+# Drawn this much more often in the later half: what greedy decoding of the policy that saw all alike got wrong most.
+_HARD_FAMILIES: tuple[str, ...] = ("relations",) * 3 + ("stock",) * 2 + ("chain", "system", "shopping", "ratio", "balls", "power")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +235,15 @@ class PolicyTrainer:
         return min(1.0, max(self.tokens / self.settings.tokens, by_time))
 
     def _plan(self) -> dict[str, Any]:
-        """Level weights and batch size of the current chunk; fixed when it is begun, so that a resumed one is the same."""
+        """Level weights, families and batch size of the current chunk; fixed when it is begun, so that a resumed one is the same."""
         shares = next(shares for end, shares in _CURRICULUM if self.done() <= end)
         batch_tokens = self.settings.batch_tokens if self.done() > 0.3 else self.settings.batch_tokens // 2
-        return {"shares": list(shares), "batch_tokens": batch_tokens}
+        families = [family.name for family in FAMILIES]
+        return {
+            "shares": list(shares),
+            "batch_tokens": batch_tokens,
+            "families": families + list(_HARD_FAMILIES) if self.done() > 0.4 else families,
+        }
 
     def run(self) -> None:
         """Trains until the schedule ends, then writes the checkpoint."""
@@ -247,7 +254,7 @@ class PolicyTrainer:
             random = Random(f"{self.settings.seed} {self.chunk}")
             levels = [level for level, share in enumerate(self.plan["shares"], 1) for _ in range(share)]
             random.shuffle(levels)
-            records = generate("train", _CHUNK_PROBLEMS, random.randrange(2**40), levels=levels)
+            records = generate("train", _CHUNK_PROBLEMS, random.randrange(2**40), levels=levels, families=self.plan["families"])
             encoded = encode(self.tokenizer, records, self.settings.question_weight)
             grouped = batches(encoded, self.plan["batch_tokens"], random)
             while self.batch < len(grouped) and self.done() < 1.0:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -30,9 +31,11 @@ from rstar_fast.nano import POLICY
 from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.training.muon import optimizers_for
+from rstar_fast.training.nano_misreadings import misread_problems
 from rstar_fast.training.nano_rollouts import Rollouts, Solution, read_rollouts
 from rstar_fast.types import InvalidInput
 
+_PART_PROBLEMS = 4000
 _STEP_END = re.compile("|".join(map(re.escape, (steps.END_OF_STEP, steps.END_OF_OUTPUT, steps.END_OF_ANSWER))))
 
 
@@ -49,18 +52,25 @@ class PpmSettings:
       per_side: most right and most wrong solutions of a problem that are used.
       margin: least difference of Q between the two steps of a pair, in (0, 2].
       answer_weight: weight of a problem's pairs of whole solutions; that of a prefix's pairs of steps is 1.
+      value_weight: weight of the loss that makes (1 + score) / 2, at every token, the probability of a right answer; the
+        pairwise loss has 1.
+      misread: problems of nano_misreadings, in the same batches as the rollouts.
+      language_weight: weight of the cross entropy of right solutions' code, which keeps the body a reader of questions.
       seed: of the order and the head's first weights.
     """
 
-    epochs: int = 4
+    epochs: int = 1
     batch_tokens: int = 9_000
-    muon_lr: float = 0.006
-    adam_lr: float = 0.001
+    muon_lr: float = 0.004
+    adam_lr: float = 0.0008
     weight_decay: float = 0.05
     warm_up: float = 0.03
-    per_side: int = 5
+    per_side: int = 4
     margin: float = 0.5
     answer_weight: float = 2.0
+    value_weight: float = 4.0
+    misread: int = 0
+    language_weight: float = 0.2
     seed: int = 0
 
 
@@ -80,12 +90,17 @@ class Preferences:
 
     Attributes:
       tokens: the token ids of each solution used, prompt included.
+      code: for each solution the positions of its code, begin and end; (0, 0) where it is wrong.
       at: [M] (solution, position): where each step's last token stands.
+      right: for each solution [L], at each of its tokens the share of right samples among those that begin with the same
+        tokens; NaN in the prompt.
       groups: its pairs.
     """
 
     tokens: list[np.ndarray]
+    code: list[tuple[int, int]] = field(default_factory=list)
     at: list[tuple[int, int]] = field(default_factory=list)
+    right: list[np.ndarray] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
 
     @property
@@ -119,9 +134,15 @@ def preferences(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, per_side
     number: dict[str, int] = {}  # prefix -> step
     children: dict[str, list[str]] = {}
     marks = set(tokenizer.convert_tokens_to_ids([steps.END_OF_STEP, steps.END_OF_OUTPUT, steps.END_OF_ANSWER]))
+    begins, ends_code = tokenizer.convert_tokens_to_ids([steps.CODE, steps.END_OF_CODE])
+    tokens_of = {solution.text: tokenizer(prompt + solution.text)["input_ids"] for solution in rollouts.solutions}
+    right_of = _right_by_prefix([(tokens_of[s.text], s.count, s.correct) for s in rollouts.solutions])
     for row, solution in enumerate(chosen):
-        ids = tokenizer(prompt + solution.text)["input_ids"]
+        ids = tokens_of[solution.text]
+        begin = ids.index(begins)
         found.tokens.append(np.array(ids, np.int64))
+        found.code.append((begin, ids.index(ends_code) + 1) if solution.correct else (0, 0))
+        found.right.append(np.array([math.nan] * begin + right_of(ids)[begin:], np.float32))
         ends = step_ends(solution.text)
         positions = [position for position, token in enumerate(ids) if token in marks][-len(ends) :]
         parent = ""
@@ -144,6 +165,29 @@ def preferences(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, per_side
     return found
 
 
+def _right_by_prefix(samples: Sequence[tuple[list[int], int, bool]]) -> Callable[[list[int]], list[float]]:
+    """From samples (tokens, how often, right) to the share of right ones among those that begin as `tokens` up to each token."""
+    nodes: dict[tuple[int, int], int] = {}  # (node, token) -> node; the root is 0
+    counts = [[0, 0]]  # of each node: right, all
+    for tokens, count, correct in samples:
+        node = 0
+        for token in tokens:
+            node = nodes.setdefault((node, token), len(counts))
+            if node == len(counts):
+                counts.append([0, 0])
+            counts[node][0] += count * correct
+            counts[node][1] += count
+
+    def shares(tokens: list[int]) -> list[float]:
+        node, found = 0, []
+        for token in tokens:
+            node = nodes[node, token]
+            found.append(counts[node][0] / counts[node][1])
+        return found
+
+    return shares
+
+
 def _step_group(
     siblings: Sequence[str], totals: dict[str, list[int]], number: dict[str, int], margin: float, depth: int
 ) -> Group | None:
@@ -158,37 +202,81 @@ def _step_group(
     return Group(better, worse, False, depth)
 
 
-def rewards_of(model: PreTrainedModel, problems: Sequence[Preferences]) -> list[torch.Tensor]:
-    """For each problem the logits [M] of its steps, before tanh. Right padding is harmless under causal attention."""
+def read(model: PreTrainedModel, problems: Sequence[Preferences]) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, L] the token ids of all solutions, and [B, L, H] what the body makes of them.
+
+    Right padding is harmless under causal attention.
+    """
     rows = [ids for problem in problems for ids in problem.tokens]
     tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
     for row, ids in enumerate(rows):
         tokens[row, : len(ids)] = torch.from_numpy(ids)
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    logits, first = [], 0
+        return tokens, model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+
+
+def rewards_of(model: PreTrainedModel, hidden: torch.Tensor, problems: Sequence[Preferences]) -> torch.Tensor:
+    """[M] the logits of the steps of all problems, before tanh."""
+    rows, positions, first = [], [], 0
     for problem in problems:
-        row, position = torch.tensor(problem.at).T
-        logits.append(hidden[row + first, position].float() @ model.score.weight[0].float())
+        rows += [first + row for row, _ in problem.at]
+        positions += [position for _, position in problem.at]
         first += len(problem.tokens)
-    return logits
+    return hidden[rows, positions].float() @ model.score.weight[0].float()
 
 
-def loss_of(model: PreTrainedModel, problems: Sequence[Preferences], answer_weight: float) -> torch.Tensor:
-    """The pairwise loss over all groups of a batch."""
-    rewards = rewards_of(model, problems)
+def loss_of(model: PreTrainedModel, problems: Sequence[Preferences], settings: PpmSettings) -> torch.Tensor:
+    """The pairwise loss of a batch, and with their weights those of the scores' calibration and of the language."""
+    tokens, hidden = read(model, problems)
+    rewards = rewards_of(model, hidden, problems)
+    loss = _pairwise_loss(rewards, problems, settings.answer_weight)
+    if settings.value_weight:
+        loss = loss + settings.value_weight * _value_loss(model, hidden, problems)
+    if settings.language_weight:
+        loss = loss + settings.language_weight * _language_loss(model, tokens, hidden, problems)
+    return loss
+
+
+def _pairwise_loss(rewards: torch.Tensor, problems: Sequence[Preferences], answer_weight: float) -> torch.Tensor:
     better, worse, group, weights = [], [], [], []
     first = 0
-    for problem, of_problem in zip(problems, rewards, strict=True):
+    for problem in problems:
         for pairs in problem.groups:
             better += [first + step for step in pairs.better]
             worse += [first + step for step in pairs.worse]
             group += [len(weights)] * len(pairs.better)
             weights.append(answer_weight if pairs.is_answer else 1.0)
-        first += len(of_problem)
+        first += len(problem.at)
     return kernels.pairwise_loss(
-        torch.cat(rewards), torch.tensor(better), torch.tensor(worse), torch.tensor(group), torch.tensor(weights)
+        rewards, torch.tensor(better), torch.tensor(worse), torch.tensor(group), torch.tensor(weights)
     )
+
+
+def _value_loss(model: PreTrainedModel, hidden: torch.Tensor, problems: Sequence[Preferences]) -> torch.Tensor:
+    """Mean cross entropy of (1 + score) / 2, at every token of the solutions, against the share of right ones behind it.
+
+    At every token, and not only where steps end: that shows which token went wrong (Cobbe et al. 2021, arXiv 2110.14168).
+    """
+    right = torch.full(hidden.shape[:2], math.nan)
+    for row, shares in enumerate(shares for problem in problems for shares in problem.right):
+        right[row, : len(shares)] = torch.from_numpy(shares)
+    known = ~torch.isnan(right)
+    # (1 + tanh(x)) / 2 = sigmoid(2 x): the score as a probability.
+    logits = 2.0 / ppm_model.scale_of(model) * (hidden[known].float() @ model.score.weight[0].float())
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, right[known])
+
+
+def _language_loss(
+    model: PreTrainedModel, tokens: torch.Tensor, hidden: torch.Tensor, problems: Sequence[Preferences]
+) -> torch.Tensor:
+    """Mean cross entropy of the tokens of the right solutions' code; the embedding serves as the language head, as the policy's does."""
+    begins, ends = torch.tensor([span for problem in problems for span in problem.code]).T[..., None]
+    position = torch.arange(1, tokens.shape[1])
+    wanted = (begins < position) & (position < ends)
+    embedding = model.get_input_embeddings().weight
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = torch.nn.functional.linear(hidden[:, :-1][wanted], embedding)
+    return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][wanted])
 
 
 def batches(problems: Sequence[Preferences], batch_tokens: int, random: Random) -> list[list[Preferences]]:
@@ -220,7 +308,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, held_out
     for problem in problems:
         if not problem.groups:
             continue
-        (rewards,) = rewards_of(model, [problem])
+        rewards = rewards_of(model, read(model, [problem])[1], [problem])
         for group in problem.groups:
             right = [bool(rewards[a] > rewards[b]) for a, b in zip(group.better, group.worse, strict=True)]
             if group.is_answer:
@@ -257,8 +345,8 @@ def _answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, held_ou
         if solutions:
             prompt = steps.prompt_of(rollouts.question)
             tokens = [np.array(tokenizer(prompt + solution.text)["input_ids"], np.int64) for solution in solutions]
-            everything = Preferences(tokens, [(row, len(ids) - 1) for row, ids in enumerate(tokens)])
-            scores = torch.tanh(rewards_of(model, [everything])[0] / scale).tolist()
+            ends = Preferences(tokens, at=[(row, len(ids) - 1) for row, ids in enumerate(tokens)])
+            scores = torch.tanh(rewards_of(model, read(model, [ends])[1], [ends]) / scale).tolist()
         correct_of = {solution.answer: solution.correct for solution in solutions}
 
         def vote(weight: Callable[[int, Solution], float], correct_of=correct_of, solutions=solutions) -> bool:
@@ -295,23 +383,30 @@ def train(policy: str, rollouts: Sequence[Rollouts], held_out: Sequence[Rollouts
     tokenizer = load_tokenizer(policy, "policy")
     model = ppm_model.from_policy(policy, seed=settings.seed)
     model.set_attn_implementation("eager")  # its backward is faster than SDPA's on the CPU
-    every = [preferences(of_problem, tokenizer, settings.per_side, settings.margin) for of_problem in rollouts]
-    problems = [problem for problem in every if problem.groups]
+    def usable(asked: Iterable[Rollouts]) -> list[Preferences]:
+        every = (preferences(of_problem, tokenizer, settings.per_side, settings.margin) for of_problem in asked)
+        return [problem for problem in every if problem.groups]
+
+    problems = usable(rollouts)
     if not problems:
         raise InvalidInput(f"none of the {len(rollouts)} problems has both right and wrong solutions: sample more, or harder ones")
     optimizers = optimizers_for(model, settings.muon_lr, settings.adam_lr, settings.weight_decay)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     random = Random(settings.seed)
-    epochs = [batches(problems, settings.batch_tokens, random) for _ in range(settings.epochs)]
-    total, step, started = sum(map(len, epochs)), 0, time.monotonic()
-    yield {"problems": len(rollouts), "with_preferences": len(problems), "batches": total, **dataclasses.asdict(settings)}
-    for epoch, batched in enumerate(epochs, 1):
+    parts = max(settings.epochs, math.ceil(settings.misread / _PART_PROBLEMS))
+    turns = [problem for _ in range(settings.epochs) for problem in random.sample(problems, len(problems))]
+    misread = misread_problems(settings.misread, settings.seed)
+    step, started = 0, time.monotonic()
+    yield {"problems": len(rollouts), "with_preferences": len(problems), **dataclasses.asdict(settings)}
+    for part in range(parts):
+        begin, end = (len(turns) * at // parts for at in (part, part + 1))
+        batched = batches(turns[begin:end] + usable(itertools.islice(misread, _PART_PROBLEMS)), settings.batch_tokens, random)
         model.train()
         losses = []
-        for batch in batched:
-            done = step / total
-            rate = min(1.0, (done + 1 / total) / settings.warm_up) * 0.5 * (1.0 + math.cos(math.pi * done))
-            loss = loss_of(model, batch, settings.answer_weight)
+        for number, batch in enumerate(batched):
+            done = (part + number / len(batched)) / parts
+            rate = min(1.0, (done + 0.1 / parts) / settings.warm_up) * 0.5 * (1.0 + math.cos(math.pi * done))
+            loss = loss_of(model, batch, settings)
             if not torch.isfinite(loss):
                 raise InvalidInput(f"the loss became {loss.item()} in batch {step}: lower muon_lr={settings.muon_lr} and adam_lr")
             loss.backward()
@@ -324,7 +419,7 @@ def train(policy: str, rollouts: Sequence[Rollouts], held_out: Sequence[Rollouts
             losses.append(loss.item())
             step += 1
         minutes = round((time.monotonic() - started) / 60, 2)
-        yield {"epoch": epoch, "minutes": minutes, "loss": round(float(np.mean(losses)), 4), **measure(model, tokenizer, held_out, settings)}
+        yield {"part": part + 1, "parts": parts, "minutes": minutes, "loss": round(float(np.mean(losses)), 4), **measure(model, tokenizer, held_out, settings)}
     ppm_model.save(model.to(torch.bfloat16), tokenizer, out)
 
 
