@@ -136,7 +136,7 @@ def test_training_learns_its_pairs_and_its_checkpoint_is_a_scorer(tmp_path: Path
         for thing in ("books", "coins")
     ]
     log = list(nano_ppm.train(str(nano.POLICY), [ROLLOUTS, *others], [ROLLOUTS], tmp_path / "ppm", settings))
-    assert [line["part"] for line in log[1:]] == list(range(1, 9))
+    assert [line["epoch"] for line in log[1:]] == list(range(1, 9))
     assert log[-1]["loss"] < log[1]["loss"] / 2
     assert log[-1]["pairs"]["steps"] == [1.0, 2] and log[-1]["pairs"]["solutions"] == [1.0, 2]
     assert log[-1]["answers"]["best PPM score"] == {"1": 1.0, "all": 1.0}

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -31,11 +30,9 @@ from rstar_fast.nano import POLICY
 from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.training.muon import optimizers_for
-from rstar_fast.training.nano_misreadings import misread_problems
 from rstar_fast.training.nano_rollouts import Rollouts, Solution, read_rollouts
 from rstar_fast.types import InvalidInput
 
-_PART_PROBLEMS = 4000
 _STEP_END = re.compile("|".join(map(re.escape, (steps.END_OF_STEP, steps.END_OF_OUTPUT, steps.END_OF_ANSWER))))
 
 
@@ -54,7 +51,6 @@ class PpmSettings:
       answer_weight: weight of a problem's pairs of whole solutions; that of a prefix's pairs of steps is 1.
       value_weight: weight of the loss that makes (1 + score) / 2, at every token, the probability of a right answer; the
         pairwise loss has 1.
-      misread: problems of nano_misreadings, in the same batches as the rollouts.
       language_weight: weight of the cross entropy of right solutions' code, which keeps the body a reader of questions.
       seed: of the order and the head's first weights.
     """
@@ -68,8 +64,7 @@ class PpmSettings:
     per_side: int = 4
     margin: float = 0.5
     answer_weight: float = 2.0
-    value_weight: float = 4.0
-    misread: int = 0
+    value_weight: float = 1.0
     language_weight: float = 0.2
     seed: int = 0
 
@@ -383,29 +378,22 @@ def train(policy: str, rollouts: Sequence[Rollouts], held_out: Sequence[Rollouts
     tokenizer = load_tokenizer(policy, "policy")
     model = ppm_model.from_policy(policy, seed=settings.seed)
     model.set_attn_implementation("eager")  # its backward is faster than SDPA's on the CPU
-    def usable(asked: Iterable[Rollouts]) -> list[Preferences]:
-        every = (preferences(of_problem, tokenizer, settings.per_side, settings.margin) for of_problem in asked)
-        return [problem for problem in every if problem.groups]
-
-    problems = usable(rollouts)
+    every = [preferences(of_problem, tokenizer, settings.per_side, settings.margin) for of_problem in rollouts]
+    problems = [problem for problem in every if problem.groups]
     if not problems:
         raise InvalidInput(f"none of the {len(rollouts)} problems has both right and wrong solutions: sample more, or harder ones")
     optimizers = optimizers_for(model, settings.muon_lr, settings.adam_lr, settings.weight_decay)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     random = Random(settings.seed)
-    parts = max(settings.epochs, math.ceil(settings.misread / _PART_PROBLEMS))
-    turns = [problem for _ in range(settings.epochs) for problem in random.sample(problems, len(problems))]
-    misread = misread_problems(settings.misread, settings.seed)
-    step, started = 0, time.monotonic()
-    yield {"problems": len(rollouts), "with_preferences": len(problems), **dataclasses.asdict(settings)}
-    for part in range(parts):
-        begin, end = (len(turns) * at // parts for at in (part, part + 1))
-        batched = batches(turns[begin:end] + usable(itertools.islice(misread, _PART_PROBLEMS)), settings.batch_tokens, random)
+    epochs = [batches(problems, settings.batch_tokens, random) for _ in range(settings.epochs)]
+    total, step, started = sum(map(len, epochs)), 0, time.monotonic()
+    yield {"problems": len(rollouts), "with_preferences": len(problems), "batches": total, **dataclasses.asdict(settings)}
+    for epoch, batched in enumerate(epochs, 1):
         model.train()
         losses = []
-        for number, batch in enumerate(batched):
-            done = (part + number / len(batched)) / parts
-            rate = min(1.0, (done + 0.1 / parts) / settings.warm_up) * 0.5 * (1.0 + math.cos(math.pi * done))
+        for batch in batched:
+            done = step / total
+            rate = min(1.0, (done + 1 / total) / settings.warm_up) * 0.5 * (1.0 + math.cos(math.pi * done))
             loss = loss_of(model, batch, settings)
             if not torch.isfinite(loss):
                 raise InvalidInput(f"the loss became {loss.item()} in batch {step}: lower muon_lr={settings.muon_lr} and adam_lr")
@@ -419,7 +407,7 @@ def train(policy: str, rollouts: Sequence[Rollouts], held_out: Sequence[Rollouts
             losses.append(loss.item())
             step += 1
         minutes = round((time.monotonic() - started) / 60, 2)
-        yield {"part": part + 1, "parts": parts, "minutes": minutes, "loss": round(float(np.mean(losses)), 4), **measure(model, tokenizer, held_out, settings)}
+        yield {"epoch": epoch, "minutes": minutes, "loss": round(float(np.mean(losses)), 4), **measure(model, tokenizer, held_out, settings)}
     ppm_model.save(model.to(torch.bfloat16), tokenizer, out)
 
 
