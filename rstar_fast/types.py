@@ -198,7 +198,7 @@ class Terminal(enum.IntEnum):
     NO = 0
     ANSWER = 1  # the step gives an answer
     TOO_MANY_ERRORS = 2  # max_consecutive_errors reached
-    TOO_DEEP = 3  # max_depth reached without an answer
+    TOO_DEEP = 3  # max_depth, or the end of a model's context, reached without an answer
     NO_CANDIDATES = 4  # the policy had nothing usable to propose
     EXHAUSTED = 5  # all children are terminal; reference behaviour only
 

@@ -191,6 +191,43 @@ def test_a_policy_that_fails_for_one_problem(bad: Callable[[], Any], said: str) 
     assert len(failed.failure.message) < 1200  # type: ignore[union-attr]
 
 
+TEXT = [Candidate("thinking\n"), Candidate("more\n"), Candidate("\\boxed{7}", "<end_of_answer>")]
+
+
+def too_long(partial: Partial, limit: int) -> bool:
+    return len(partial.solution) > limit
+
+
+def test_a_solution_that_outgrows_the_policys_context_ends_alone() -> None:
+    def policy(partials: Sequence[Partial], n: int) -> list[Any]:
+        return [PartialTooLong("too long") if too_long(partial, 20) else TEXT for partial in partials]
+
+    result = rstar_fast.search("question", policy=policy, ppm=lambda partials: np.zeros(len(partials)), rollouts=40, max_depth=9)
+    assert result.failure is None and result.answer == "7"
+    assert result.tree is not None
+    ends = [node for node in result.tree if node.terminal is Terminal.TOO_DEEP]
+    assert ends and all(len(node.solution) > 20 and not node.children for node in ends)
+    only_text = rstar_fast.search.sample(
+        "question", 5, policy=lambda partials, n: [answers if isinstance(answers, PartialTooLong) else answers[:1] for answers in policy(partials, n)]
+    )
+    assert only_text.failure is not None and only_text.failure.kind is FailureKind.NO_ANSWER
+
+
+def test_a_solution_that_outgrows_the_scorers_context_ends_alone() -> None:
+    def scorer(partials: Sequence[Partial]) -> np.ndarray:
+        if any(too_long(partial, 40) for partial in partials):
+            raise PartialTooLong("too long")
+        return np.zeros(len(partials))
+
+    result = rstar_fast.search("question", policy=lambda partials, n: [TEXT] * len(partials), ppm=scorer, rollouts=40)
+    assert result.failure is None and result.answer == "7"
+    assert result.tree is not None
+    assert max(len(node.solution) for node in result.tree) <= 40
+    assert any(node.terminal is Terminal.TOO_DEEP for node in result.tree)
+    alone = rstar_fast.search("question", policy=lambda partials, n: [[Candidate("x" * 50)]] * len(partials), ppm=scorer)
+    assert alone.failure is not None and str(alone.failure) == "scorer: too long"
+
+
 @pytest.mark.parametrize(
     "settings", [{"in_flight": 7}, {"open_problems": 1}, {"batch_leaves": 1}, {"in_flight": 3, "open_problems": 2}]
 )

@@ -106,7 +106,7 @@ def no_answer(tree: Tree) -> Failure:
     counts = {kind: int((terminal == kind).sum()) for kind in Terminal if kind.failed}
     said = {
         Terminal.TOO_MANY_ERRORS: "ended where no proposed code ran",
-        Terminal.TOO_DEEP: "reached max_depth",
+        Terminal.TOO_DEEP: "reached max_depth or the end of a model's context",
         Terminal.NO_CANDIDATES: "ended where the policy proposed nothing usable",
     }
     reasons = [f"{count} {said[kind]}" for kind, count in counts.items() if count]

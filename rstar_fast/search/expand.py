@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rstar_fast.search.dialect import Dialect, Draft, NodeRecord
-from rstar_fast.search.models import PolicyModel, raised
+from rstar_fast.search.models import PolicyModel, TooLong, raised
 from rstar_fast.search.values import NewStep, Valuation, Value
 from rstar_fast.types import Candidate, Execution, Executor, Failure, FailureKind, Partial, Program, Terminal
 
@@ -55,6 +55,11 @@ class Growth:
     policy_tokens: int = 0
     partials_scored: int = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has come of the leaf yet."""
+        return not self.children and self.failure is None and self.closed is Terminal.NO
+
 
 @dataclass(slots=True)
 class _Attempt:
@@ -88,7 +93,7 @@ class Expander:
         open_leaves = list(range(len(leaves)))
         for _ in range(self._dialect.attempts):
             await self._attempt(leaves, growths, open_leaves)
-            open_leaves = [i for i in open_leaves if not growths[i].children and growths[i].failure is None]
+            open_leaves = [i for i in open_leaves if growths[i].is_open]
             if not open_leaves:
                 break
         for i in open_leaves:
@@ -99,8 +104,10 @@ class Expander:
         attempts: list[_Attempt] = []
         proposals = await self._policy.propose([leaves[i].partial for i in at], self._candidates)
         for i, proposal in zip(at, proposals, strict=True):
-            if isinstance(proposal, Failure):
-                growths[i].failure = proposal
+            if isinstance(proposal, TooLong) and leaves[i].depth > 0:
+                growths[i].closed = Terminal.TOO_DEEP
+            elif isinstance(proposal, Failure):
+                growths[i].failure = _recorded(proposal)
             else:
                 attempts += [_Attempt(i, draft) for draft in self._read(leaves[i], growths[i], proposal)]
         attempts = await self._run(attempts, growths)
@@ -147,13 +154,25 @@ class Expander:
             for i, record in made
         ]
         values = await self._valuation.value(new_steps) if self._valuation is not None else [Value()] * len(made)
+        too_long: set[int] = set()
         for (i, record), value in zip(made, values, strict=True):
             growth = growths[i]
-            if isinstance(value, Failure):
-                growth.failure = growth.failure or value
+            if isinstance(value, TooLong) and leaves[i].depth > 0:
+                growth.failed_steps += 1
+                too_long.add(i)
+            elif isinstance(value, Failure):
+                growth.failure = growth.failure or _recorded(value)
             else:
                 growth.children.append(Child(record, value))
                 growth.partials_scored += value.score == value.score
+        for i in too_long:  # a step that cannot be scored is no node; where none can, the solution has come to its end
+            if growths[i].is_open:
+                growths[i].closed = Terminal.TOO_DEEP
+
+
+def _recorded(failure: Failure) -> Failure:
+    """A failure as results keep it."""
+    return Failure(failure.kind, failure.message)
 
 
 def _misfit(executions: object, count: int) -> str:

@@ -19,6 +19,7 @@ from rstar_fast.types import (
     FailureKind,
     InvalidInput,
     Partial,
+    PartialTooLong,
     Policy,
     PolicyError,
     RstarError,
@@ -32,6 +33,12 @@ ScorerLike = str | Path | Scorer | Callable[[Sequence[Partial]], Any]
 Answer = TypeVar("Answer")
 
 _LONGEST_REASON = 1000  # characters: some libraries put whole tensors into their messages
+
+
+class TooLong(Failure):
+    """A partial solution exceeds the model's context: it cannot be continued, but others of its problem can."""
+
+    __slots__ = ()
 
 
 class _Model(Generic[Answer]):
@@ -84,7 +91,7 @@ class _Model(Generic[Answer]):
 
     def _failure(self, error: BaseException) -> Failure:
         if isinstance(error, RstarError):
-            return Failure(self.kind, str(error))
+            return (TooLong if isinstance(error, PartialTooLong) else Failure)(self.kind, str(error))
         return Failure(self.kind, raised(f"the {self.noun}", error))
 
     def _read(self, answers: Any, count: int, *arguments: Any) -> list[Answer | Failure]:
@@ -110,7 +117,7 @@ class PolicyModel(_Model[list[Candidate]]):
 
     def _candidates(self, candidates: Any, n: int) -> list[Candidate] | Failure:
         if isinstance(candidates, RstarError):
-            return Failure(self.kind, str(candidates))
+            return self._failure(candidates)
         if isinstance(candidates, str) or not isinstance(candidates, Sequence):
             return Failure(
                 self.kind, f"the policy returned {_shape(candidates)} for a partial solution: return a list of Candidate"
