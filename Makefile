@@ -17,12 +17,13 @@ BUILD     := --no-build-isolation -C cmake.define.RSTAR_FAST_WERROR=$(if $(WERRO
 INSTALLED := $(VENV)/.rstar-fast-installed$(if $(WERROR),-werror)
 SOURCES   := pyproject.toml CMakeLists.txt $(wildcard csrc/*.h csrc/*.cc)
 
-.PHONY: help demo test install wheel stubs lint clean
+.PHONY: help demo test stress install wheel stubs lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    search a few problems live, then measure search against greedy on held-out ones; CPU, no download"
 	@echo "make test    the tests; ARGS='-k name' goes to pytest, WERROR=1 turns compiler warnings into errors"
+	@echo "make stress  the search forest under many threads and the sanitizers; ROUNDS=5000 by default, some minutes"
 	@echo "make install all that the two need, in $(VENV): done by them, and again when the C++ or pyproject.toml changes"
 	@echo "make wheel   the sdist, and the wheel built from it, in dist/"
 	@echo "make stubs   rstar_fast/_core.pyi from the compiled module"
@@ -36,6 +37,19 @@ demo: $(INSTALLED)
 # Not `python -m pytest`, which puts the repository root, and with it kernels/, on sys.path.
 test: $(INSTALLED)
 	$(VENV)/bin/pytest -q --durations=10 $(ARGS)
+
+# Without Python: the forest alone, once for each set of sanitizers.
+ROUNDS ?= 5000
+SEED   ?= 1
+FOREST := csrc/tree.cc csrc/selection.cc csrc/forest.cc
+
+stress: build/stress-thread build/stress-address,undefined
+	build/stress-thread $(SEED) $(ROUNDS)
+	build/stress-address,undefined $(SEED) $(ROUNDS)
+
+build/stress-%: tests/cpp/stress.cc $(FOREST) $(wildcard csrc/*.h)
+	@mkdir -p build
+	$(CXX) -O1 -g -std=c++20 -pthread -Wall -Wextra -fsanitize=$* -fno-sanitize-recover=all -Icsrc -o $@ tests/cpp/stress.cc $(FOREST)
 
 install: $(INSTALLED)
 

@@ -10,28 +10,40 @@ namespace {
 constexpr uint32_t kGenerationMask = 0x7FFFFFFFu;  // a ticket is generation << 32 | slot, and not negative
 }
 
-Forest::Forest(Rules rules, LogTable log, uint32_t in_flight) : rules_(rules), log_(std::move(log)), slots_per_tree_(in_flight) {
-  if (in_flight == 0 || in_flight > kChunkSize)
-    throw UsageError("in_flight is " + std::to_string(in_flight) + ": give 1 to " + std::to_string(kChunkSize));
+Forest::Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out)
+    : rules_(rules), log_(std::move(log)), slots_per_tree_(in_flight), most_out_(most_out == 0 ? kNoLimit : most_out) {
+  if (in_flight == 0 || in_flight > kMostInFlight)
+    throw UsageError("in_flight is " + std::to_string(in_flight) + ": give 1 to " + std::to_string(kMostInFlight));
+}
+
+Forest::~Forest() {
+  for (Index slot = 0; slot < std::min(slot_space_.high_water(), slots_.available()); ++slot) slots_[slot].path.free();
 }
 
 uint32_t Forest::add_tree(uint32_t rollouts) {
   const uint32_t id = tree_space_.allocate(1, [this](Index i) -> std::atomic<Index>& { return trees_[i].next_free; });
   trees_.ensure(id);
   Tree& tree = trees_[id];
-  tree.first_slot =
+  const Index first_slot =
       slot_space_.allocate(slots_per_tree_, [this](Index i) -> std::atomic<Index>& { return slots_[i].next_free; });
-  slots_.ensure(tree.first_slot + IndexSpace::rounded(slots_per_tree_) - 1);
-  for (uint32_t i = 0; i < slots_per_tree_; ++i) {
-    Slot& slot = slots_[tree.first_slot + i];
-    slot.tree = id;
-    slot.state.store(SlotState::kFree, std::memory_order_relaxed);
-  }
-  tree.root = nodes_.allocate(1);
+  slots_.ensure(first_slot + slot_space_.rounded(slots_per_tree_) - 1);
+  const Index root = Stock(nodes_).take(1);
+  new (&nodes_.stats[root]) Stats;
+  nodes_.blocks[root].next.store(kNone, std::memory_order_relaxed);
+  nodes_.blocks[root].count = 1;
+  tree.blocks.store(root, std::memory_order_relaxed);
+  tree.root = root;
+  tree.first_slot = first_slot;
   tree.target = rollouts;
   tree.started.store(0, std::memory_order_relaxed);
   tree.ended.store(0, std::memory_order_relaxed);
-  tree.state.store(TreeState::kRunning, std::memory_order_release);
+  for (uint32_t i = 0; i < slots_per_tree_; ++i) {  // new, or left as owned by remove(): nobody else touches them
+    Slot& slot = slots_[first_slot + i];
+    slot.tree = id;
+    slot.index = first_slot + i;
+    slot.state.store(SlotState::kFree, std::memory_order_release);
+  }
+  tree.word.store(with_state(tree.word.load(std::memory_order_relaxed) + 4, TreeState::kRunning), std::memory_order_release);
   return id;
 }
 
@@ -40,18 +52,25 @@ void Forest::remove(uint32_t id) {
   for (uint32_t i = 0; i < slots_per_tree_; ++i)
     if (slots_[tree.first_slot + i].state.load(std::memory_order_acquire) == SlotState::kOut)
       throw UsageError("tree " + std::to_string(id) + " has a leaf out: expand or cancel it before removing the tree");
-  TreeState state = tree.state.load();
-  while (!tree.state.compare_exchange_weak(state, TreeState::kRemoving))
-    if (state != TreeState::kRunning && state != TreeState::kFinished) existing(id);  // removed meanwhile: says so
-  while (tree.visitors.load() != 0) std::this_thread::yield();
-  std::vector<std::pair<Index, uint32_t>> blocks{{tree.root, 1}};
-  breadth_first(tree.root, [&](Index node, Index) {
-    const uint32_t count = nodes_.links[node].child_count.load(std::memory_order_relaxed);
-    if (count != 0) blocks.emplace_back(nodes_.links[node].first_child.load(std::memory_order_relaxed), count);
-  });
-  for (auto [first, count] : blocks) nodes_.release(first, count);
+  TreeWord word = tree.word.load(std::memory_order_relaxed);
+  do {
+    if (state_of(word) != TreeState::kRunning && state_of(word) != TreeState::kFinished) existing(id);  // removed meanwhile: says so
+  } while (!tree.word.compare_exchange_weak(word, with_state(word, TreeState::kRemoving), std::memory_order_acq_rel));
+  // Who owns all slots is alone with the tree: a select that has just read kRunning looks again once it owns one.
+  for (uint32_t i = 0; i < slots_per_tree_; ++i) {
+    std::atomic<SlotState>& slot = slots_[tree.first_slot + i].state;
+    for (SlotState was = slot.load(std::memory_order_relaxed);;) {
+      if (was == SlotState::kWalking) {
+        std::this_thread::yield();
+        was = slot.load(std::memory_order_relaxed);
+      } else if (slot.compare_exchange_weak(was, SlotState::kWalking, std::memory_order_acq_rel)) {
+        break;
+      }
+    }
+  }
+  Stock(nodes_).put_list(tree.blocks.load(std::memory_order_relaxed));
   slot_space_.release(tree.first_slot, slots_per_tree_, [this](Index i) -> std::atomic<Index>& { return slots_[i].next_free; });
-  tree.state.store(TreeState::kUnused, std::memory_order_release);
+  tree.word.store(with_state(word, TreeState::kUnused), std::memory_order_release);
   tree_space_.release(id, 1, [this](Index i) -> std::atomic<Index>& { return trees_[i].next_free; });
 }
 
@@ -60,96 +79,193 @@ bool Forest::start(Tree& tree, Slot& slot) {
   do {
     if (started >= tree.target) return false;
   } while (!tree.started.compare_exchange_weak(started, started + 1, std::memory_order_relaxed));
-  slot.node = tree.root;
+  slot.stand(0, tree.root);
   slot.expansions = 0;
-  nodes_.stats[tree.root].in_flight.fetch_add(1, std::memory_order_relaxed);
+  with_access([&](auto access) { access.add(nodes_.stats[tree.root], Word::kVirtualVisit); });
   return true;
 }
 
-// Walks the tree's waiting rollouts, then new ones, until one stands on a leaf.
-bool Forest::next_leaf(uint32_t id, Leaf& leaf) {
-  Tree& tree = trees_[id];
-  for (uint32_t i = 0; i < slots_per_tree_; ++i) {
-    Slot& slot = slots_[tree.first_slot + i];
-    SlotState state = slot.state.load(std::memory_order_relaxed);
-    if (state != SlotState::kFree && state != SlotState::kReady) continue;
-    if (!slot.state.compare_exchange_strong(state, SlotState::kWalking, std::memory_order_acq_rel)) continue;
-    bool has_rollout = state == SlotState::kReady;
-    while (has_rollout || start(tree, slot)) {
-      has_rollout = true;
-      const Arrival arrival = walk(nodes_, rules_, log_, slot);
-      if (arrival == Arrival::kEnded) {
-        tree.ended.fetch_add(1, std::memory_order_relaxed);
-        has_rollout = false;
-        continue;
-      }
-      if (arrival == Arrival::kWait) break;
-      const uint64_t generation = (slot.generation.fetch_add(1, std::memory_order_relaxed) + 1) & kGenerationMask;
-      leaf = {static_cast<Ticket>(generation << 32 | (tree.first_slot + i)), id, slot.node, nodes_.cold[slot.node].depth};
-      slot.state.store(SlotState::kOut, std::memory_order_release);
-      return true;
-    }
-    slot.state.store(has_rollout ? SlotState::kReady : SlotState::kFree, std::memory_order_release);
-  }
+// Takes a slot of a running tree that nobody owns and no leaf is out for.
+bool Forest::owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was) {
+  was = slot.state.load(std::memory_order_relaxed);
+  if (was != SlotState::kFree && was != SlotState::kReady) return false;
+  if (!slot.state.compare_exchange_strong(was, SlotState::kWalking, std::memory_order_acquire, std::memory_order_relaxed)) return false;
+  // The tree may have been removed meanwhile, and the slot given to another one.
+  if (slot.tree == id && tree.word.load(std::memory_order_acquire) == running) return true;
+  slot.state.store(was, std::memory_order_release);
   return false;
 }
 
-bool Forest::is_finished(Tree& tree) {
-  if (tree.ended.load(std::memory_order_acquire) < tree.target) return false;
-  TreeState running = TreeState::kRunning;
-  return tree.state.compare_exchange_strong(running, TreeState::kFinished, std::memory_order_acq_rel);
+void Forest::hand_out(uint32_t id, uint32_t position, Slot& slot, Found& found) {
+  const uint32_t generation = (slot.generation.load(std::memory_order_relaxed) + 1) & kGenerationMask;
+  slot.generation.store(generation, std::memory_order_relaxed);
+  const uint64_t index = static_cast<uint64_t>(slot.index);
+  found.leaves.emplace_back(position, Leaf{static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
+  slot.state.store(SlotState::kOut, std::memory_order_release);
 }
 
-// At most one leaf from each tree, from the cursor on, `limit` in all.
-void Forest::select_pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves) {
+// A leaf from each of the trees at positions `from` to `to`, `most` in all. Each tree has one slot. The trees are worked on in
+// turn, a stage at a time, so that the memory of all is on its way while that of the first is used.
+size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size_t most, Found& found) {
+  Slot* slots[kRun];
+  SlotState was[kRun];
+  TreeWord running[kRun];
+  for (uint32_t id : trees) prefetch(&trees_[id]);
+  for (size_t i = 0; i < trees.size(); ++i) {
+    Tree& tree = trees_[trees[i]];
+    running[i] = tree.word.load(std::memory_order_acquire);
+    slots[i] = state_of(running[i]) == TreeState::kRunning ? &slots_[tree.first_slot] : nullptr;
+    if (slots[i] != nullptr) prefetch(slots[i]);
+  }
+  size_t owned = 0;
+  for (size_t i = 0; i < trees.size(); ++i) {
+    if (slots[i] != nullptr && (owned == most || !owns(*slots[i], trees_[trees[i]], running[i], trees[i], was[i]))) slots[i] = nullptr;
+    if (slots[i] == nullptr) continue;
+    ++owned;
+    if (was[i] == SlotState::kFree) slots[i]->node = trees_[trees[i]].root;
+    prefetch(&nodes_.stats[slots[i]->node]);
+    prefetch(&nodes_.links[slots[i]->node]);
+  }
+  for (size_t i = 0; i < trees.size(); ++i) {
+    if (slots[i] == nullptr) continue;
+    const auto [first, count] = nodes_.children(slots[i]->node);
+    for (uint32_t child = 0; child < std::min(count, 64u); child += 4) prefetch(&nodes_.stats[first + child]);
+  }
+  size_t taken = 0;
+  for (size_t i = 0; i < trees.size(); ++i) {
+    if (slots[i] == nullptr) continue;
+    Tree& tree = trees_[trees[i]];
+    Slot& slot = *slots[i];
+    bool has_rollout = was[i] == SlotState::kReady, is_out = false;
+    while (!is_out && (has_rollout || start(tree, slot))) {
+      const Arrival arrival = walk<Alone>(nodes_, rules_, log_, slot);
+      has_rollout = arrival != Arrival::kEnded;
+      is_out = arrival == Arrival::kLeaf;
+      if (arrival == Arrival::kWait) break;
+      if (!has_rollout) tree.ended.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (is_out) {
+      hand_out(trees[i], position + static_cast<uint32_t>(i), slot, found);
+      ++taken;
+      continue;
+    }
+    slot.state.store(has_rollout ? SlotState::kReady : SlotState::kFree, std::memory_order_release);
+    if (is_finished(tree, running[i])) found.finished.push_back(trees[i]);
+  }
+  return taken;
+}
+
+// A new rollout in a slot that has none, in `fresh`; or the slot is free.
+void Forest::start_or_free(Tree& tree, Slot& slot, Found& found) {
+  if (start(tree, slot))
+    found.fresh.push_back(&slot);
+  else
+    slot.state.store(SlotState::kFree, std::memory_order_release);
+}
+
+// What becomes of a slot after its walk.
+void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot, Found& found, size_t& taken) {
+  if (arrival == Arrival::kLeaf) {
+    hand_out(id, position, slot, found);
+    ++taken;
+  } else if (arrival == Arrival::kWait) {
+    slot.state.store(SlotState::kReady, std::memory_order_release);
+  } else {
+    trees_[id].ended.fetch_add(1, std::memory_order_relaxed);
+    start_or_free(trees_[id], slot, found);
+  }
+}
+
+// Up to `most` leaves of a tree: of rollouts under way first, then of new ones, which walk down together.
+size_t Forest::take_several(uint32_t id, TreeWord running, uint32_t position, size_t most, Found& found) {
+  Tree& tree = trees_[id];
+  size_t taken = 0;
+  found.fresh.clear();
+  for (uint32_t i = 0; taken < most && (i < slots_per_tree_ || !found.fresh.empty());) {
+    for (; i < slots_per_tree_ && taken + found.fresh.size() < most; ++i) {
+      Slot& slot = slots_[tree.first_slot + i];
+      SlotState was;
+      if (!owns(slot, tree, running, id, was)) continue;
+      if (was == SlotState::kReady)
+        arrived(walk<Shared>(nodes_, rules_, log_, slot), id, position, slot, found, taken);
+      else
+        start_or_free(tree, slot, found);
+    }
+    if (found.fresh.empty()) continue;
+    std::swap(found.fresh, found.walking);
+    found.fresh.clear();
+    walk_together(nodes_, rules_, log_, found.walking, found.arrivals);
+    for (size_t at = 0; at < found.walking.size(); ++at) arrived(found.arrivals[at], id, position, *found.walking[at], found, taken);
+  }
+  for (Slot* slot : found.fresh) slot->state.store(SlotState::kReady, std::memory_order_release);  // its turn comes
+  if (taken == 0 && is_finished(tree, running)) found.finished.push_back(id);
+  return taken;
+}
+
+bool Forest::is_finished(Tree& tree, TreeWord running) {
+  if (tree.ended.load(std::memory_order_acquire) < tree.target) return false;
+  return tree.word.compare_exchange_strong(running, with_state(running, TreeState::kFinished), std::memory_order_acq_rel);
+}
+
+// Once round the trees from the cursor on: each tree's share of `limit` leaves. Returns how many leaves there were.
+size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished) {
   const uint32_t count = tree_count();
-  if (count == 0) return;
+  if (count == 0) return 0;
   const uint32_t begin = cursor_.load(std::memory_order_relaxed) % count;
-  std::atomic<uint32_t> position{0};
+  const int64_t share = static_cast<int64_t>(std::min<size_t>(slots_per_tree_, std::max<size_t>(1, limit / count)));
+  std::atomic<uint32_t> next{0};
   std::atomic<int64_t> budget{static_cast<int64_t>(limit)};
-  constexpr uint32_t kRun = 16;  // trees a thread takes at a time
-  const auto work = [&](std::vector<std::pair<uint32_t, Leaf>>& found) {
-    while (true) {
-      const uint32_t from = position.fetch_add(kRun, std::memory_order_relaxed);
+  const auto work = [&](Found& found) {
+    while (budget.load(std::memory_order_relaxed) > 0) {
+      const uint32_t from = next.fetch_add(kRun, std::memory_order_relaxed);
       if (from >= count) return;
-      for (uint32_t at = from; at < std::min(from + kRun, count); ++at) {
-        const uint32_t id = (begin + at) % count;
-        Tree& tree = trees_[id];
-        tree.visitors.fetch_add(1);
-        if (tree.state.load() == TreeState::kRunning) {
-          Leaf leaf;
-          if (budget.fetch_sub(1, std::memory_order_relaxed) > 0 && next_leaf(id, leaf))
-            found.emplace_back(at, leaf);
-          else
-            budget.fetch_add(1, std::memory_order_relaxed);
-        }
-        tree.visitors.fetch_sub(1);
-        if (budget.load(std::memory_order_relaxed) <= 0) return;
+      const uint32_t to = std::min(from + kRun, count);
+      // The run's part of the budget is taken at once, and what is left of it given back.
+      const int64_t wanted = share * (to - from);
+      int64_t mine = std::min(wanted, budget.fetch_sub(wanted, std::memory_order_relaxed));
+      const int64_t over = wanted - std::max<int64_t>(mine, 0);
+      uint32_t run[kRun];
+      for (uint32_t at = from; at < to; ++at) run[at - from] = begin + at < count ? begin + at : begin + at - count;
+      if (slots_per_tree_ == 1 && mine > 0) mine -= static_cast<int64_t>(take_run({run, to - from}, from, static_cast<size_t>(mine), found));
+      for (uint32_t at = from; at < to && mine > 0 && slots_per_tree_ > 1; ++at) {
+        const uint32_t id = run[at - from];
+        const TreeWord running = trees_[id].word.load(std::memory_order_acquire);
+        if (state_of(running) != TreeState::kRunning) continue;
+        mine -= static_cast<int64_t>(take_several(id, running, at, static_cast<size_t>(std::min(share, mine)), found));
       }
+      budget.fetch_add(over + std::max<int64_t>(mine, 0), std::memory_order_relaxed);
     }
   };
-  std::vector<std::vector<std::pair<uint32_t, Leaf>>> found(std::max(1u, std::min(threads, (count + kRun - 1) / kRun)));
-  {
-    std::vector<std::jthread> team;
-    for (size_t t = 1; t < found.size(); ++t) team.emplace_back(work, std::ref(found[t]));
+  threads = std::max(1u, std::min(threads, (count + kRun - 1) / kRun));
+  std::vector<Found> found(threads);
+  if (threads == 1)
     work(found[0]);
+  else
+    team_.run(threads, [&](unsigned number) { work(found[number]); });
+  for (Found& part : found) {
+    finished.insert(finished.end(), part.finished.begin(), part.finished.end());
+    if (&part == &found[0]) continue;
+    const auto middle = found[0].leaves.insert(found[0].leaves.end(), part.leaves.begin(), part.leaves.end());
+    std::inplace_merge(found[0].leaves.begin(), middle, found[0].leaves.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   }
-  std::vector<std::pair<uint32_t, Leaf>> all;
-  for (auto& part : found) all.insert(all.end(), part.begin(), part.end());
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto& [at, leaf] : all) leaves.push_back(leaf);
-  if (!all.empty()) cursor_.store((begin + all.back().first + 1) % count, std::memory_order_relaxed);
+  for (auto& [position, leaf] : found[0].leaves) leaves.push_back(leaf);
+  if (!found[0].leaves.empty()) cursor_.store((begin + found[0].leaves.back().first + 1) % count, std::memory_order_relaxed);
+  return found[0].leaves.size();
 }
 
 std::vector<Leaf> Forest::select(size_t limit, unsigned threads, std::vector<uint32_t>& finished) {
   std::vector<Leaf> leaves;
-  while (leaves.size() < limit) {
-    const size_t before = leaves.size();
-    select_pass(limit - before, threads, leaves);
-    if (leaves.size() == before) break;
+  if (most_out_ != kNoLimit) {
+    uint64_t out = out_.load(std::memory_order_relaxed);
+    size_t granted;
+    do {
+      granted = static_cast<size_t>(std::min<uint64_t>(limit, most_out_ - std::min(out, most_out_)));
+    } while (!out_.compare_exchange_weak(out, out + granted, std::memory_order_relaxed));
+    limit = granted;
   }
-  for (uint32_t id = 0, count = tree_count(); id < count; ++id)
-    if (is_finished(trees_[id])) finished.push_back(id);
+  while (leaves.size() < limit && pass(limit - leaves.size(), threads, leaves, finished) != 0) {
+  }
+  if (most_out_ != kNoLimit) out_.fetch_sub(limit - leaves.size(), std::memory_order_relaxed);
   return leaves;
 }
 
@@ -160,59 +276,118 @@ Slot& Forest::take(Ticket ticket) {
     throw UsageError("ticket " + std::to_string(ticket) + " was never handed out by this forest");
   Slot& slot = slots_[index];
   SlotState out = SlotState::kOut;
-  if ((slot.generation.load(std::memory_order_relaxed) & kGenerationMask) != static_cast<uint32_t>(ticket >> 32) ||
+  if (slot.generation.load(std::memory_order_relaxed) != static_cast<uint32_t>(ticket >> 32) ||
       !slot.state.compare_exchange_strong(out, SlotState::kWalking, std::memory_order_acq_rel))
-    throw UsageError("ticket " + std::to_string(ticket) + " is used up: each leaf is expanded, closed or cancelled once");
+    throw UsageError("ticket " + std::to_string(ticket) + " is used up: each leaf is expanded, valued, closed or cancelled once");
   return slot;
+}
+
+// Takes all the tickets or, where one is wrong, none.
+std::vector<Slot*> Forest::take_all(std::span<const Ticket> tickets) {
+  std::vector<Slot*> slots;
+  slots.reserve(tickets.size());
+  try {
+    for (size_t b = 0; b < tickets.size(); ++b) {
+      if (b + kAhead < tickets.size() && static_cast<uint32_t>(tickets[b + kAhead]) < slots_.available())
+        prefetch(&slots_[static_cast<uint32_t>(tickets[b + kAhead])]);
+      slots.push_back(&take(tickets[b]));
+    }
+  } catch (...) {
+    for (Slot* slot : slots) slot->state.store(SlotState::kOut, std::memory_order_release);
+    throw;
+  }
+  came_back(slots.size());
+  return slots;
+}
+
+void Forest::came_back(size_t leaves) {
+  if (most_out_ != kNoLimit) out_.fetch_sub(leaves, std::memory_order_relaxed);
+}
+
+void Forest::went_out(size_t leaves) {
+  if (most_out_ != kNoLimit) out_.fetch_add(leaves, std::memory_order_relaxed);
 }
 
 std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts,
                                   std::span<const NewChild> children) {
   size_t total = 0;
   for (uint32_t count : counts) {
-    if (count == 0 || count > kChunkSize)
-      throw UsageError("a leaf got " + std::to_string(count) + " children: give 1 to " + std::to_string(kChunkSize));
+    if (count == 0 || count > Nodes::kMostChildren)
+      throw UsageError("a leaf got " + std::to_string(count) + " children: give 1 to " + std::to_string(Nodes::kMostChildren));
     total += count;
   }
   if (total != children.size())
     throw UsageError("the counts add up to " + std::to_string(total) + " children, but " + std::to_string(children.size()) + " were given");
-  std::vector<Index> firsts;
-  firsts.reserve(tickets.size());
-  std::vector<Slot*> slots;
-  slots.reserve(tickets.size());
+  const std::vector<Slot*> slots = take_all(tickets);
+  std::vector<Index> firsts(slots.size());
+  Stock stock(nodes_);
+  size_t have = 0;
   try {
-    for (Ticket ticket : tickets) slots.push_back(&take(ticket));
-  } catch (...) {  // all or nothing: a wrong ticket must not use up the others
+    for (; have < slots.size(); ++have) firsts[have] = stock.take(counts[have]);
+  } catch (...) {  // the memory or the indices have come to their end: nothing has changed
+    for (size_t b = 0; b < have; ++b) stock.put(firsts[b], counts[b]);
     for (Slot* slot : slots) slot->state.store(SlotState::kOut, std::memory_order_release);
+    went_out(slots.size());
     throw;
   }
+  const auto fetch = [&](size_t b) {
+    if (b >= slots.size()) return;
+    for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 4) prefetch_to_write(&nodes_.stats[firsts[b] + i]);
+    for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 16) prefetch_to_write(&nodes_.score[firsts[b] + i]);
+    prefetch_to_write(&nodes_.blocks[firsts[b]]);
+    prefetch_to_write(&nodes_.links[slots[b]->node]);
+  };
+  for (size_t b = 0; b < kAhead; ++b) fetch(b);
   size_t at = 0;
-  for (size_t b = 0; b < tickets.size(); ++b) {
+  for (size_t b = 0; b < slots.size(); ++b) {
+    fetch(b + kAhead);
     Slot& slot = *slots[b];
-    firsts.push_back(rstar::expand(nodes_, rules_, slot.node, children.data() + at, counts[b]));
+    with_access([&](auto access) {
+      rstar::expand<decltype(access)>(nodes_, rules_, slot, children.data() + at, counts[b], firsts[b], trees_[slot.tree].blocks);
+    });
     at += counts[b];
     slot.state.store(SlotState::kReady, std::memory_order_release);
   }
   return firsts;
 }
 
+void Forest::backup(std::span<const Ticket> tickets, std::span<const double> values) {
+  if (tickets.size() != values.size())
+    throw UsageError(std::to_string(tickets.size()) + " tickets came with " + std::to_string(values.size()) + " values: give one for each");
+  const std::vector<Slot*> slots = take_all(tickets);
+  for (size_t b = 0; b < slots.size(); ++b) {
+    Slot& slot = *slots[b];
+    if (b + kAhead < slots.size()) prefetch(&nodes_.stats[slots[b + kAhead]->node]);
+    with_access([&](auto access) {
+      rstar::backup<decltype(access)>(nodes_, slot, values[b], true);
+      access.clear(nodes_.stats[slot.node], Word::kClaimed);
+    });
+    trees_[slot.tree].ended.fetch_add(1, std::memory_order_release);
+    slot.state.store(SlotState::kFree, std::memory_order_release);
+  }
+}
+
 void Forest::close(Ticket ticket, Terminal terminal, double value) {
   Slot& slot = take(ticket);
-  rstar::close(nodes_, rules_, slot.node, terminal, value);
+  came_back(1);
+  with_access([&](auto access) { rstar::close<decltype(access)>(nodes_, rules_, slot, terminal, value); });
   slot.state.store(SlotState::kReady, std::memory_order_release);
 }
 
 void Forest::cancel(Ticket ticket) {
   Slot& slot = take(ticket);
-  nodes_.links[slot.node].state.store(NodeState::kUnexpanded, std::memory_order_release);
-  retreat(nodes_, slot.node);
+  came_back(1);
+  with_access([&](auto access) {
+    retreat<decltype(access)>(nodes_, slot);
+    access.clear(nodes_.stats[slot.node], Word::kClaimed);
+  });
   trees_[slot.tree].started.fetch_sub(1, std::memory_order_relaxed);
   slot.state.store(SlotState::kFree, std::memory_order_release);
 }
 
 const Tree& Forest::existing(uint32_t id) const {
   if (id < tree_count()) {
-    const TreeState state = trees_[id].state.load(std::memory_order_acquire);
+    const TreeState state = state_of(trees_[id].word.load(std::memory_order_acquire));
     if (state == TreeState::kRunning || state == TreeState::kFinished) return trees_[id];
   }
   throw UsageError("there is no tree " + std::to_string(id) + " in this forest: it was never added, or was removed");
@@ -223,8 +398,7 @@ void Forest::breadth_first(Index root, Visit&& visit) const {
   std::vector<Index> queue{root};
   for (size_t at = 0; at < queue.size(); ++at) {
     const Index node = queue[at];
-    const Index first = nodes_.links[node].first_child.load(std::memory_order_acquire);
-    const uint32_t count = first == kNone ? 0 : nodes_.links[node].child_count.load(std::memory_order_relaxed);
+    const auto [first, count] = nodes_.children(node);
     const Index position = static_cast<Index>(queue.size());  // where the children will stand
     for (uint32_t i = 0; i < count; ++i) queue.push_back(first + i);
     visit(node, position);
@@ -234,31 +408,38 @@ void Forest::breadth_first(Index root, Visit&& visit) const {
 Columns Forest::columns(uint32_t id) const {
   Columns columns;
   std::vector<int32_t> parents{-1};
+  std::vector<uint16_t> depths{0};
+  std::vector<float> scores{std::nanf("")};
   breadth_first(existing(id).root, [&](Index node, Index position) {
     const Stats& stats = nodes_.stats[node];
-    const Links& links = nodes_.links[node];
-    const Cold& cold = nodes_.cold[node];
-    const uint32_t count = links.child_count.load(std::memory_order_relaxed);
+    const auto [first, count] = nodes_.children(node);
     const int32_t self = static_cast<int32_t>(columns.node.size());
     parents.insert(parents.end(), count, self);
+    depths.insert(depths.end(), count, static_cast<uint16_t>(depths[self] + 1));
+    const bool scored = count != 0 && nodes_.links[node].scored != 0;
+    for (uint32_t i = 0; i < count; ++i) scores.push_back(scored ? nodes_.score[first + i] : std::nanf(""));
     columns.node.push_back(node);
     columns.first_child.push_back(count == 0 ? -1 : static_cast<int32_t>(position));
     columns.child_count.push_back(static_cast<int32_t>(count));
-    columns.depth.push_back(cold.depth);
-    columns.visits.push_back(stats.visits.load(std::memory_order_relaxed));
-    columns.value_sum.push_back(stats.value_sum.load(std::memory_order_relaxed));
-    columns.value.push_back(cold.first_value.load(std::memory_order_relaxed));
-    columns.score.push_back(cold.score);
-    columns.terminal.push_back(static_cast<uint8_t>(links.terminal.load(std::memory_order_acquire)));
+    const Word word = stats.word(std::memory_order_acquire);
+    const uint32_t visits = word.visits();
+    columns.visits.push_back(visits);
+    const double sum = stats.sum();
+    columns.value_sum.push_back(sum);
+    const bool is_sum = visits == 0 || (visits == 1 && slots_per_tree_ == 1);  // see visit()
+    columns.value.push_back(is_sum ? sum : nodes_.values[node].first.load(std::memory_order_relaxed));
+    columns.terminal.push_back(static_cast<uint8_t>(word.terminal()));
   });
   columns.parent = std::move(parents);
+  columns.depth = std::move(depths);
+  columns.score = std::move(scores);
   return columns;
 }
 
 uint64_t Forest::in_flight(uint32_t id) const {
   uint64_t sum = 0;
   breadth_first(existing(id).root,
-                [&](Index node, Index) { sum += nodes_.stats[node].in_flight.load(std::memory_order_relaxed); });
+                [&](Index node, Index) { sum += nodes_.stats[node].word().in_flight(); });
   return sum;
 }
 

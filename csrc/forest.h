@@ -1,8 +1,9 @@
 // Many trees: leaves selected from all of them in one call, over threads, without a lock.
 //
 // A forest has one set of rules and one node memory. Each tree has `in_flight` slots, one per rollout that may be out at a
-// time. select() goes round the trees, at most one leaf a tree and pass, starting behind the tree served last, so that no
-// tree starves. A leaf is named by a ticket; each ticket is expanded, closed or cancelled exactly once.
+// time. select() goes round the trees, starting behind the tree served last, and takes from each its share of the batch, one
+// leaf at least: no tree starves. A leaf is named by a ticket; each ticket is expanded, valued, closed or cancelled exactly
+// once.
 //
 // Thread safety: every function may be called from any thread at any time. remove() waits for selects that are inside the
 // tree, and the caller must hold none of its tickets.
@@ -15,6 +16,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "team.h"
 #include "tree.h"
 
 namespace rstar {
@@ -33,20 +35,25 @@ struct UsageError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-enum class TreeState : uint8_t { kUnused, kRunning, kFinished, kRemoving };
+enum class TreeState : uint32_t { kUnused, kRunning, kFinished, kRemoving };
+
+// A tree's state and, above it, how many trees have had its number before: who remembers the whole word never takes a later
+// tree of the number for the one that was there.
+using TreeWord = uint32_t;
+inline TreeState state_of(TreeWord word) { return static_cast<TreeState>(word & 3u); }
+inline TreeWord with_state(TreeWord word, TreeState state) { return (word & ~3u) | static_cast<uint32_t>(state); }
 
 struct Tree {
   // kRunning -> kFinished by the select that sees the last rollout end; -> kRemoving by remove(). Release/acquire.
-  std::atomic<TreeState> state{TreeState::kUnused};
-  // Selects inside the tree; remove() waits until there are none. Sequentially consistent with state: either the select
-  // sees kRemoving and leaves, or remove() sees the select.
-  std::atomic<uint32_t> visitors{0};
+  std::atomic<TreeWord> word{0};
   // Rollouts started, cancelled ones taken back. Never above target. Relaxed: compare-exchange decides who starts one.
   std::atomic<uint32_t> started{0};
   std::atomic<uint32_t> ended{0};  // rollouts that reached their end
-  uint32_t target{0};              // the rest is written before state becomes kRunning
-  Index root{kNone};
-  Index first_slot{kNone};
+  // Written before the state becomes kRunning. Atomic because a select that comes too late may read those of the next tree.
+  Relaxed<uint32_t> target{0};
+  Relaxed<Index> root{kNone};
+  Relaxed<Index> first_slot{kNone};
+  std::atomic<Index> blocks{kNone};  // list of the blocks of its nodes, see Nodes::blocks
   std::atomic<Index> next_free{kNone};  // while unused
 };
 
@@ -62,7 +69,10 @@ struct Columns {
 
 class Forest {
  public:
-  Forest(Rules rules, LogTable log, uint32_t in_flight);
+  // in_flight: rollouts out at a time in one tree; most_out: leaves out at a time in all, 0 for no limit.
+  Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out);
+
+  ~Forest();
 
   uint32_t add_tree(uint32_t rollouts);
   void remove(uint32_t tree);
@@ -72,6 +82,8 @@ class Forest {
 
   // counts[b] children for tickets[b], taken in order from `children`. Returns each leaf's first child.
   std::vector<Index> expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts, std::span<const NewChild> children);
+  // Backs values[b] up from the leaf of tickets[b], whose rollout ends there. The leaf stays one.
+  void backup(std::span<const Ticket> tickets, std::span<const double> values);
   void close(Ticket ticket, Terminal terminal, double value);
   // Gives the leaf back: its rollout never happened, and another may claim the leaf.
   void cancel(Ticket ticket);
@@ -81,13 +93,41 @@ class Forest {
   uint64_t in_flight(uint32_t tree) const;
   uint32_t rollouts_ended(uint32_t tree) const;
   Index root(uint32_t tree) const;
+  const Nodes& nodes() const { return nodes_; }
 
  private:
-  bool next_leaf(uint32_t tree, Leaf& leaf);
+  static constexpr uint32_t kSmallChunkBits = 14;
+  static constexpr uint32_t kMostInFlight = 1u << kSmallChunkBits;
+  static constexpr uint32_t kRun = 16;   // trees a thread takes at a time
+  static constexpr size_t kAhead = 8;    // how far ahead of its use memory is asked for
+  static constexpr uint64_t kNoLimit = ~uint64_t{0};
+
+  // What one thread found in a pass: leaves in the order of the trees' positions from the cursor.
+  struct Found {
+    std::vector<std::pair<uint32_t, Leaf>> leaves;
+    std::vector<uint32_t> finished;
+    std::vector<Slot*> fresh, walking;  // rollouts on the root: to walk, and walking
+    std::vector<Arrival> arrivals;
+  };
+
+  // Calls with Alone where each tree has one slot, else with Shared: see node.h.
+  template <typename Call>
+  decltype(auto) with_access(Call&& call) {
+    return slots_per_tree_ == 1 ? call(Alone{}) : call(Shared{});
+  }
   bool start(Tree& tree, Slot& slot);
-  bool is_finished(Tree& tree);
-  void select_pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves);
+  void hand_out(uint32_t tree, uint32_t position, Slot& slot, Found& found);
+  size_t take_run(std::span<const uint32_t> trees, uint32_t position, size_t most, Found& found);
+  void start_or_free(Tree& tree, Slot& slot, Found& found);
+  void arrived(Arrival arrival, uint32_t tree, uint32_t position, Slot& slot, Found& found, size_t& taken);
+  size_t take_several(uint32_t tree, TreeWord running, uint32_t position, size_t most, Found& found);
+  bool owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was);
+  bool is_finished(Tree& tree, TreeWord running);
+  size_t pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished);
   Slot& take(Ticket ticket);
+  std::vector<Slot*> take_all(std::span<const Ticket> tickets);
+  void came_back(size_t leaves);
+  void went_out(size_t leaves);
   const Tree& existing(uint32_t tree) const;
   uint32_t tree_count() const;
   template <typename Visit>
@@ -96,12 +136,16 @@ class Forest {
   Rules rules_;
   LogTable log_;
   uint32_t slots_per_tree_;
+  uint64_t most_out_;
   mutable Nodes nodes_;
-  IndexSpace tree_space_, slot_space_;
-  mutable Chunked<Tree> trees_;
-  Chunked<Slot> slots_;
+  IndexSpace<kSmallChunkBits> tree_space_, slot_space_;
+  mutable Chunked<Tree, kSmallChunkBits> trees_;
+  Chunked<Slot, kSmallChunkBits> slots_;
   // Where the next pass begins. A hint: two selects that read the same one only begin with the same tree.
   std::atomic<uint32_t> cursor_{0};
+  // Leaves out, where most_out limits them; a select takes its part before it looks and gives back what it did not use.
+  std::atomic<uint64_t> out_{0};
+  Team team_;
 };
 
 }  // namespace rstar

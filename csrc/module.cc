@@ -7,6 +7,7 @@
 
 #include "columns.h"
 #include "forest.h"
+#include "microbench.h"
 
 namespace py = pybind11;
 using namespace rstar;
@@ -23,11 +24,11 @@ std::span<const T> span_of(const Array<T>& array, const char* name) {
 }
 
 Forest* make_forest(double c, double first_play_urgency, double virtual_loss, uint32_t in_flight, bool own_visits, bool reference,
-                    uint32_t max_expansions, std::optional<Array<double>> log_table) {
+                    uint32_t max_expansions, uint64_t most_out, std::optional<Array<double>> log_table) {
   Rules rules{{c, first_play_urgency, virtual_loss}, own_visits, reference, max_expansions};
-  if (!log_table) return new Forest(rules, LogTable(), in_flight);
+  if (!log_table) return new Forest(rules, LogTable(), in_flight, most_out);
   const auto logs = span_of(*log_table, "log_table");
-  return new Forest(rules, LogTable(std::vector<double>(logs.begin(), logs.end())), in_flight);
+  return new Forest(rules, LogTable(std::vector<double>(logs.begin(), logs.end())), in_flight, most_out);
 }
 
 py::tuple select_leaves(Forest& forest, size_t limit, unsigned threads) {
@@ -74,6 +75,25 @@ py::array_t<Index> expand_leaves(Forest& forest, const Array<Ticket>& tickets, c
   return to_numpy(std::move(firsts));
 }
 
+uint32_t select_by(const std::string& name, const Array<double>& value_sums, const Array<uint32_t>& visits, const Array<uint16_t>& in_flight,
+                   uint64_t parent_visits, double c, double first_play_urgency, double virtual_loss) {
+  const auto sums = span_of(value_sums, "value_sums");
+  const auto counts = span_of(visits, "visits");
+  const auto flying = span_of(in_flight, "in_flight");
+  if (sums.empty() || counts.size() != sums.size() || flying.size() != sums.size())
+    throw UsageError("value_sums, visits and in_flight must have one entry for each child, and one child at least");
+  std::vector<Stats> children(sums.size());
+  for (size_t i = 0; i < children.size(); ++i) {
+    children[i].value_sum = sums[i];
+    children[i].bits = Word::kVisit * counts[i] + Word::kVirtualVisit * flying[i];
+  }
+  const double log_parent = parent_visits == 0 ? 0.0 : std::log(static_cast<double>(parent_visits));
+  for (const Selector& selector : selectors())
+    if (selector.name == name)
+      return selector.select(children.data(), static_cast<uint32_t>(children.size()), log_parent, {c, first_play_urgency, virtual_loss});
+  throw UsageError("there is no selector " + name + " on this machine: SELECTORS names those there are");
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
@@ -83,8 +103,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Forest>(m, "Forest", "Search trees under one set of rules; every method may be called from any thread.")
       .def(py::init(&make_forest), py::kw_only(), py::arg("c") = 2.0, py::arg("first_play_urgency") = 0.0,
            py::arg("virtual_loss") = 1.0, py::arg("in_flight") = 1, py::arg("own_visits") = false, py::arg("reference") = false,
-           py::arg("max_expansions") = 0, py::arg("log_table") = py::none(),
-           "own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where "
+           py::arg("max_expansions") = 0, py::arg("most_out") = 0, py::arg("log_table") = py::none(),
+           "in_flight: rollouts out at a time in a tree. most_out: leaves out at a time in all; 0 for no limit. own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where "
            "selection must agree with another library's logarithm to the last bit.")
       .def("add_tree", &Forest::add_tree, py::arg("rollouts"), "Adds a tree that runs this many rollouts; its number.")
       .def("remove", &Forest::remove, py::arg("tree"), py::call_guard<py::gil_scoped_release>(),
@@ -97,6 +117,17 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            "Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores "
            "float32 (NaN: none) and terminals uint8. Returns the first child of each leaf, [B] uint32; siblings are "
            "consecutive. A wrong ticket raises UsageError and changes nothing.")
+      .def(
+          "backup",
+          [](Forest& forest, const Array<Ticket>& tickets, const Array<double>& values) {
+            const auto ticket_span = span_of(tickets, "tickets");
+            const auto value_span = span_of(values, "values");
+            py::gil_scoped_release release;
+            forest.backup(ticket_span, value_span);
+          },
+          py::arg("tickets").noconvert(), py::arg("values").noconvert(),
+          "Ends the rollouts at their leaves: adds values[b] float64 to every node from the leaf of tickets[b] to the root. The "
+          "leaf stays unexpanded.")
       .def(
           "close",
           [](Forest& forest, Ticket ticket, uint8_t terminal, double value) {
@@ -122,5 +153,52 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def("in_flight", &Forest::in_flight, py::arg("tree"), "Virtual visits in the tree; 0 when no rollout is out.")
       .def("rollouts_ended", &Forest::rollouts_ended, py::arg("tree"), "Rollouts that have come to their end.");
 
-  m.attr("NODE_BYTES") = py::make_tuple(sizeof(Stats), sizeof(Links), sizeof(Cold));
+  m.def("select_child", &select_by, py::arg("selector"), py::arg("value_sums").noconvert(), py::arg("visits").noconvert(),
+        py::arg("in_flight").noconvert(), py::arg("parent_visits"), py::kw_only(), py::arg("c") = 2.0, py::arg("first_play_urgency") = 0.0,
+        py::arg("virtual_loss") = 1.0,
+        "Position of the child that UCT chooses, by one of SELECTORS: value_sums float64, visits uint32, in_flight uint16, all [n]. "
+        "All selectors give the same; searches use the first.");
+  const auto result = [](const microbench::Measured& measured) {
+    return py::dict(py::arg("seconds") = measured.seconds, py::arg("leaves") = measured.leaves, py::arg("nodes") = measured.nodes,
+                    py::arg("reserved_bytes") = measured.reserved_bytes, py::arg("root_value") = measured.root_value);
+  };
+  m.def(
+      "microbench_single",
+      [result](uint64_t simulations, uint32_t children, uint32_t depth, double c) {
+        microbench::Setting setting;
+        setting.simulations = simulations;
+        setting.children = children;
+        setting.depth = depth;
+        setting.c = c;
+        py::gil_scoped_release release;
+        const microbench::Measured measured = microbench::single(setting);
+        py::gil_scoped_acquire acquire;
+        return result(measured);
+      },
+      py::arg("simulations"), py::arg("children") = 32, py::arg("depth") = 16, py::arg("c") = 2.0,
+      "What the tree costs with a free evaluator (csrc/microbench.h): one tree, one simulation at a time.");
+  m.def(
+      "microbench_forest",
+      [result](uint32_t trees, uint64_t simulations, uint32_t in_flight, uint32_t batch, uint32_t threads, bool rollouts, uint32_t repeats,
+               uint32_t children, uint32_t depth, double c) {
+        if (trees == 0 || simulations == 0 || batch == 0 || threads == 0 || repeats == 0 || children == 0)
+          throw UsageError("trees, simulations, batch, threads, repeats and children: give 1 or more of each");
+        const microbench::Setting setting{trees, simulations, children, depth, in_flight, batch, threads, rollouts, c};
+        py::gil_scoped_release release;
+        const microbench::Measured measured = microbench::forest(setting, repeats);
+        py::gil_scoped_acquire acquire;
+        return result(measured);
+      },
+      py::kw_only(), py::arg("trees"), py::arg("simulations"), py::arg("in_flight") = 1, py::arg("batch") = 1024, py::arg("threads") = 1,
+      py::arg("rollouts") = false, py::arg("repeats") = 1, py::arg("children") = 32, py::arg("depth") = 16, py::arg("c") = 2.0,
+      "Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured.");
+#if defined(__VERSION__)
+  m.attr("COMPILER") = __VERSION__;
+#else
+  m.attr("COMPILER") = "unknown";
+#endif
+  py::list names;
+  for (const Selector& selector : selectors()) names.append(selector.name);
+  m.attr("SELECTORS") = py::tuple(names);
+  m.attr("NODE_BYTES") = py::make_tuple(sizeof(Stats), sizeof(Links), sizeof(float) + sizeof(Values));
 }

@@ -10,6 +10,9 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "node.h"
@@ -20,15 +23,24 @@ namespace rstar {
 // library's logarithm to the last bit; beyond its end std::log serves.
 class LogTable {
  public:
-  LogTable() {
-    table_.resize(1 << 12);
-    for (size_t n = 1; n < table_.size(); ++n) table_[n] = std::log(static_cast<double>(n));
-  }
-  explicit LogTable(std::vector<double> table) : table_(std::move(table)) {}
-  double operator()(uint64_t n) const { return n < table_.size() ? table_[n] : std::log(static_cast<double>(n)); }
+  LogTable() : LogTable(shared()) {}
+  explicit LogTable(std::vector<double> table) : LogTable(std::make_shared<const std::vector<double>>(std::move(table))) {}
+  double operator()(uint64_t n) const { return n < size_ ? data_[n] : std::log(static_cast<double>(n)); }
 
  private:
-  std::vector<double> table_;  // [0] is never read: a parent without visits has no exploration term
+  explicit LogTable(std::shared_ptr<const std::vector<double>> table) : table_(std::move(table)), data_(table_->data()), size_(table_->size()) {}
+  static const std::shared_ptr<const std::vector<double>>& shared() {
+    static const auto table = [] {
+      std::vector<double> logs(1 << 16);
+      for (size_t n = 1; n < logs.size(); ++n) logs[n] = std::log(static_cast<double>(n));
+      return std::make_shared<const std::vector<double>>(std::move(logs));
+    }();
+    return table;
+  }
+
+  std::shared_ptr<const std::vector<double>> table_;  // [0] is never read: a parent without visits has no exploration term
+  const double* data_;
+  size_t size_;
 };
 
 struct Uct {
@@ -39,29 +51,27 @@ struct Uct {
 
 // UCT of one child. `log_parent` is ln N(parent), or 0 where the parent has no visits.
 inline double uct_value(double value_sum, uint32_t visits, uint32_t in_flight, double log_parent, const Uct& uct) {
-  if (visits == 0) return in_flight == 0 ? uct.first_play_urgency : uct.first_play_urgency - in_flight * uct.virtual_loss;
+  if (visits == 0) {
+    if (in_flight == 0) return uct.first_play_urgency;
+    // Infinite urgency is for the first rollout only: the others must not queue behind it.
+    const double urgency = std::isinf(uct.first_play_urgency) ? 0.0 : uct.first_play_urgency;
+    return urgency - in_flight * uct.virtual_loss;
+  }
   const double n = static_cast<double>(visits) + in_flight;
   const double q = in_flight == 0 ? value_sum / n : (value_sum - in_flight * uct.virtual_loss) / n;
   return q + uct.c * std::sqrt(log_parent / n);
 }
 
-// Position of the best of `count` siblings, or `count` when there is none to enter. With `skip_terminal`, terminal children
-// are not entered.
-inline uint32_t select_child(const Stats* stats, const Links* links, uint32_t count, uint64_t parent_visits, const LogTable& log,
-                             const Uct& uct, bool skip_terminal) {
-  const double log_parent = parent_visits == 0 ? 0.0 : log(parent_visits);
-  double best_value = -std::numeric_limits<double>::infinity();
-  uint32_t best = count;
-  for (uint32_t i = 0; i < count; ++i) {
-    if (skip_terminal && links[i].terminal.load(std::memory_order_relaxed) != Terminal::kNo) continue;
-    const double value = uct_value(stats[i].value_sum.load(std::memory_order_relaxed), stats[i].visits.load(std::memory_order_relaxed),
-                                   stats[i].in_flight.load(std::memory_order_relaxed), log_parent, uct);
-    if (value > best_value || best == count) {
-      best_value = value;
-      best = i;
-    }
-  }
-  return best;
-}
+// Position of the best of `count` siblings, at least one. All selectors return the same; "plain" is the formula written down.
+using SelectChild = uint32_t (*)(const Stats* stats, uint32_t count, double log_parent, const Uct& uct);
+struct Selector {
+  const char* name;
+  SelectChild select;
+};
+std::span<const Selector> selectors();  // those that this machine can run, the fastest first, "plain" last
+extern const SelectChild select_child;  // the first of them
+
+// The same among siblings that are not terminal; kNone where all are.
+uint32_t select_open_child(const Stats* stats, uint32_t count, double log_parent, const Uct& uct);
 
 }  // namespace rstar

@@ -13,9 +13,13 @@
 // The reference's behaviour differs in what a rollout does: see Rules::reference.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "node.h"
 #include "selection.h"
@@ -33,18 +37,78 @@ struct Rules {
   uint32_t max_expansions = 0;
 };
 
-// All nodes of a forest: three arrays under one index space.
-struct Nodes {
-  IndexSpace space;
-  Chunked<Stats> stats;
-  Chunked<Links> links;
-  Chunked<Cold> cold;
+// One for each node. A block in use has in that of its first node where its tree's list of blocks goes on, so that a tree is
+// freed without a walk over its nodes. Free blocks of one size lie in stacks: of a stack's first block, the link of the first
+// node says where the next stack is and how many other blocks are in this one; those of its further nodes name them, two each.
+struct BlockLink {
+  std::atomic<Index> next;
+  uint32_t count;  // of nodes in a block in use; of other blocks in a stack
+};
 
-  Index allocate(uint32_t count);           // a block of fresh nodes
-  void release(Index first, uint32_t count);  // gives a block back; nobody may hold its indices any more
+// All nodes of a forest: parallel arrays under one index space.
+struct Nodes {
+  static constexpr uint32_t kChunkBits = 17;  // a chunk of Stats is one huge page
+  static constexpr uint32_t kMostChildren = 1u << 14;
+  using Space = IndexSpace<kChunkBits>;
+
+  Space space;
+  Chunked<Stats, kChunkBits, true> stats;
+  Chunked<Links, kChunkBits, true> links;
+  Chunked<float, kChunkBits, true> score;
+  Chunked<Values, kChunkBits, true> values;
+  Chunked<BlockLink, kChunkBits, true> blocks;
+
+  // Children of an expanded node: the first one and how many; {kNone, 0} of any other.
+  std::pair<Index, uint32_t> children(Index node) const {
+    if (!stats[node].word(std::memory_order_acquire).is_expanded()) return {kNone, 0};
+    const Index first = links[node].first_child.load(std::memory_order_relaxed);
+    return {first, first == kNone ? 0u : links[node].child_count};
+  }
+  // Address space that is taken; what was never written costs no memory.
+  uint64_t reserved_bytes() const {
+    return uint64_t{stats.available()} * (sizeof(Stats) + sizeof(Links) + sizeof(float) + sizeof(Values) + sizeof(BlockLink));
+  }
+};
+
+// Blocks at hand: taken from the free ones of all, and given back to them, a stack at a time. For one thread, and for as long
+// as a call lasts: what is left goes back at the end.
+class Stock {
+ public:
+  explicit Stock(Nodes& nodes) : nodes_(nodes) {}
+  Stock(const Stock&) = delete;
+  Stock& operator=(const Stock&) = delete;
+  ~Stock();
+
+  Index take(uint32_t count);              // the first node of a block; nothing but memory
+  void put(Index first, uint32_t count);   // a block that nobody will look at any more
+  void put_list(Index first);              // all blocks of a tree's list
+
+ private:
+  void push_stack(uint32_t size);
+
+  Nodes& nodes_;
+  std::array<std::vector<Index>, Nodes::Space::kClasses> blocks_;
 };
 
 enum class SlotState : uint8_t { kFree, kWalking, kOut, kReady };
+
+// The nodes from the root to where a rollout stands.
+class Path {
+ public:
+  // Puts `node` at `depth`, which is at most one more than was put before.
+  void put(uint32_t depth, Index node) {
+    if (depth == capacity_) grow();
+    nodes_[depth] = node;
+  }
+  Index operator[](uint32_t depth) const { return nodes_[depth]; }
+  void free();
+
+ private:
+  void grow();
+
+  Index* nodes_{nullptr};
+  uint32_t capacity_{0};
+};
 
 // A rollout in flight.
 struct Slot {
@@ -52,28 +116,43 @@ struct Slot {
   // compare-exchange (acq_rel). Given on by a release store.
   std::atomic<SlotState> state{SlotState::kFree};
   Index node{kNone};
+  uint32_t depth{0};  // of node; 0 at the root
   uint32_t expansions{0};
+  Path path;
   uint32_t tree{0};
+  Index index{kNone};  // its own
   // Counts hand-outs, so that a ticket used twice is told from the slot's next one. Atomic because a wrong ticket may look
   // at it while its owner counts.
   std::atomic<uint32_t> generation{0};
   std::atomic<Index> next_free{kNone};  // while the slot belongs to no tree
+
+  void stand(uint32_t at_depth, Index at_node) {
+    depth = at_depth;
+    node = at_node;
+    path.put(depth, node);
+  }
 };
 
 enum class Arrival { kLeaf, kEnded, kWait };
 
 // Walks the slot's rollout from its node to the next leaf (claimed for it), or to its end (backed up), or to a leaf that
 // another rollout holds.
+template <typename Access>
 Arrival walk(Nodes& nodes, const Rules& rules, const LogTable& log, Slot& slot);
 
-// Adds a visit of `value` to one node.
-void visit(Nodes& nodes, Index node, double value);
+// Adds a visit of `value` to every node of the slot's path; where the rollout has landed, its virtual visits end.
+template <typename Access>
+void backup(Nodes& nodes, const Slot& slot, double value, bool landed);
 
-// Adds a visit of `value` to every node from `node` to the root; `landed` of their virtual visits end.
-void backup(Nodes& nodes, Index node, double value, uint32_t landed);
+// Ends one virtual visit on every node of the slot's path.
+template <typename Access>
+void retreat(Nodes& nodes, const Slot& slot);
 
-// Ends one virtual visit on every node from `node` to the root.
-void retreat(Nodes& nodes, Index node);
+// Walks the rollouts of several slots, all standing on the root, to where each one stops; `arrivals[i]` is that of slots[i].
+//
+// The same as walking them one after another, but that no visit is backed up before all have chosen; each node on the way is
+// read once and updated once for all of them.
+void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, std::span<Slot*> slots, std::vector<Arrival>& arrivals);
 
 struct NewChild {
   double value;  // PPM score, or of a terminal its value; NaN without one
@@ -81,10 +160,14 @@ struct NewChild {
   Terminal terminal;
 };
 
-// Gives the claimed leaf its children and publishes them. Returns the first child's index.
-Index expand(Nodes& nodes, const Rules& rules, Index leaf, const NewChild* children, uint32_t count);
+// Gives the claimed leaf on which the slot stands its children, in the block that begins at `first`, and publishes them; the
+// block goes to the front of the tree's list `blocks`.
+template <typename Access>
+void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first,
+            std::atomic<Index>& blocks);
 
 // Makes the claimed leaf terminal.
-void close(Nodes& nodes, const Rules& rules, Index leaf, Terminal terminal, double value);
+template <typename Access>
+void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal, double value);
 
 }  // namespace rstar

@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Forest', 'NODE_BYTES', 'UsageError']
+__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'UsageError', 'microbench_forest', 'microbench_single', 'select_child']
 class UsageError(ValueError):
     pass
 class Forest:
     """
     Search trees under one set of rules; every method may be called from any thread.
     """
-    def __init__(self, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, own_visits: bool = False, reference: bool = False, max_expansions: typing.SupportsInt | typing.SupportsIndex = 0, log_table: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None) -> None:
+    def __init__(self, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, own_visits: bool = False, reference: bool = False, max_expansions: typing.SupportsInt | typing.SupportsIndex = 0, most_out: typing.SupportsInt | typing.SupportsIndex = 0, log_table: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None) -> None:
         """
-        own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where selection must agree with another library's logarithm to the last bit.
+        in_flight: rollouts out at a time in a tree. most_out: leaves out at a time in all; 0 for no limit. own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where selection must agree with another library's logarithm to the last bit.
         """
     def add_tree(self, rollouts: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
         Adds a tree that runs this many rollouts; its number.
+        """
+    def backup(self, tickets: numpy.typing.NDArray[numpy.int64], values: numpy.typing.NDArray[numpy.float64]) -> None:
+        """
+        Ends the rollouts at their leaves: adds values[b] float64 to every node from the leaf of tickets[b] to the root. The leaf stays unexpanded.
         """
     def cancel(self, ticket: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
@@ -56,4 +60,18 @@ class Forest:
         """
         Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.
         """
-NODE_BYTES: tuple = (16, 8, 32)
+def microbench_forest(*, trees: typing.SupportsInt | typing.SupportsIndex, simulations: typing.SupportsInt | typing.SupportsIndex, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, batch: typing.SupportsInt | typing.SupportsIndex = 1024, threads: typing.SupportsInt | typing.SupportsIndex = 1, rollouts: bool = False, repeats: typing.SupportsInt | typing.SupportsIndex = 1, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
+    """
+    Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured.
+    """
+def microbench_single(simulations: typing.SupportsInt | typing.SupportsIndex, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
+    """
+    What the tree costs with a free evaluator (csrc/microbench.h): one tree, one simulation at a time.
+    """
+def select_child(selector: str, value_sums: numpy.typing.NDArray[numpy.float64], visits: numpy.typing.NDArray[numpy.uint32], in_flight: numpy.typing.NDArray[numpy.uint16], parent_visits: typing.SupportsInt | typing.SupportsIndex, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0) -> int:
+    """
+    Position of the child that UCT chooses, by one of SELECTORS: value_sums float64, visits uint32, in_flight uint16, all [n]. All selectors give the same; searches use the first.
+    """
+COMPILER: str = '12.2.0'
+NODE_BYTES: tuple = (16, 8, 20)
+SELECTORS: tuple = ('avx512', 'avx2', 'plain')

@@ -224,12 +224,156 @@ def test_threads_conserve_totals(threads: int) -> None:
         check_totals(forest, tree, rollouts=100)
 
 
+# --- selection --------------------------------------------------------------------------------------------------------
+
+
+def model_choice(
+    sums: list[float], visits: list[int], flying: list[int], parent: int, c: float, urgency: float, loss: float
+) -> int:
+    """The formula of selection.h, child by child; the first of equals."""
+    log = math.log(parent) if parent else 0.0
+    values = []
+    for total, count, out in zip(sums, visits, flying, strict=True):
+        if count:
+            values.append((total - out * loss if out else total) / (count + out) + c * math.sqrt(log / (count + out)))
+        elif out:
+            values.append((0.0 if math.isinf(urgency) else urgency) - out * loss)
+        else:
+            values.append(urgency)
+    return values.index(max(values))
+
+
+# Many equal children, children that differ in the last bits only, and any others.
+_values = st.one_of(
+    st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), st.sampled_from([0.3, 0.3 + 2**-50, 0.3 - 2**-50]), st.floats(-1, 1)
+)
+_child = st.tuples(
+    _values,
+    st.one_of(st.integers(0, 3), st.integers(0, 1000), st.integers(0, 2**31)),
+    st.one_of(st.just(0), st.integers(0, 4), st.integers(0, 2**14)),
+)
+
+
+@given(
+    children=st.lists(_child, min_size=1, max_size=80),
+    copies=st.integers(1, 9),
+    parent=st.one_of(st.integers(0, 10**4), st.integers(0, 2**40)),
+    c=st.sampled_from([0.0, 0.7, 2.0, 1e6]),
+    urgency=st.sampled_from([0.0, -1.0, 10.0, math.inf, -math.inf]),
+    loss=st.sampled_from([0.0, 1.0, 0.5]),
+)
+def test_every_selector_is_the_formula(
+    children: list[tuple[float, int, int]], copies: int, parent: int, c: float, urgency: float, loss: float
+) -> None:
+    children = (children * copies)[:90]
+    sums = [value * count for value, count, _ in children]
+    visits, flying = [count for _, count, _ in children], [out for *_, out in children]
+    expected = model_choice(sums, visits, flying, parent, c, urgency, loss)
+    for selector in _core.SELECTORS:
+        chosen = _core.select_child(
+            selector,
+            np.array(sums, np.float64),
+            np.array(visits, np.uint32),
+            np.array(flying, np.uint16),
+            parent,
+            c=c,
+            first_play_urgency=urgency,
+            virtual_loss=loss,
+        )
+        assert chosen == expected, selector
+
+
+def test_selectors_take_values_beyond_single_precision() -> None:
+    for selector in _core.SELECTORS:
+        for sums, best in ([1e300, 1e308, 1e305], 1), ([-1e300, -1e290, -1e308], 1), ([math.inf, 1.0, 2.0], 0):
+            chosen = _core.select_child(
+                selector, np.array(sums), np.ones(3, np.uint32), np.zeros(3, np.uint16), 5, c=1.0, first_play_urgency=0.0
+            )
+            assert chosen == best, selector
+    assert _core.SELECTORS[-1] == "plain"
+    with pytest.raises(ValueError, match="SELECTORS"):
+        _core.select_child("none", np.ones(1), np.ones(1, np.uint32), np.ones(1, np.uint16), 1)
+
+
+# --- leaves that are valued, and limits --------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 10**6), in_flight=st.sampled_from([1, 2, 5, 40]), simulations=st.integers(1, 80), limit=st.integers(1, 50))
+def test_a_valued_leaf_ends_its_rollout_and_stays_a_leaf(seed: int, in_flight: int, simulations: int, limit: int) -> None:
+    """Classical search: a leaf is valued on its first visit and expanded on its second."""
+    random = Random(seed)
+    forest = _core.Forest(in_flight=in_flight, first_play_urgency=math.inf)
+    tree = forest.add_tree(simulations)
+    valued: dict[int, float] = {}
+    while True:
+        tickets, _, nodes, depths, finished = forest.select(limit)
+        if not len(tickets):
+            break
+        assert len(set(nodes.tolist())) == len(nodes)  # no leaf is out twice
+        ends = [at for at, node in enumerate(nodes.tolist()) if node not in valued]
+        values = [random.uniform(-1, 1) for _ in ends]
+        valued.update(zip(nodes[ends].tolist(), values, strict=True))
+        forest.backup(tickets[ends], np.array(values))
+        for at in sorted(set(range(len(tickets))) - set(ends)):
+            terminal = Terminal.NO if depths[at] < 4 else Terminal.ANSWER
+            expand(forest, int(tickets[at]), [(0.5, terminal)] * random.randint(1, 4), own_visits=False)
+    assert finished.tolist() == [tree]
+    assert forest.in_flight(tree) == 0 and forest.rollouts_ended(tree) == simulations
+    columns = forest.columns(tree)
+    assert columns["visits"][0] == simulations
+    ends_at = [valued.get(node) for node in columns["node"].tolist()]
+    for node, (first, count) in enumerate(zip(columns["first_child"], columns["child_count"], strict=True)):
+        below = columns["visits"][first : first + count].sum() if count else 0
+        own = columns["visits"][node] - below
+        assert own == (ends_at[node] is not None) or columns["terminal"][node]
+        if columns["visits"][node] == 1 and ends_at[node] is not None:
+            assert columns["value"][node] == columns["value_sum"][node] == ends_at[node]
+
+
+def test_the_forest_limits_the_leaves_that_are_out() -> None:
+    forest = _core.Forest(in_flight=3, most_out=5, first_play_urgency=math.inf)
+    for _ in range(4):
+        forest.add_tree(10)
+    first, *_ = forest.select(100)
+    assert len(first) == 4  # one root each: the other rollouts wait for it
+    assert len(forest.select(100)[0]) == 0
+    forest.expand(first, np.full(4, 3, np.uint32), np.full(12, math.nan), np.full(12, math.nan, np.float32), np.zeros(12, np.uint8))
+    second, *_ = forest.select(100)
+    assert len(second) == 5
+    assert len(forest.select(100)[0]) == 0
+    forest.cancel(int(second[0]))
+    forest.backup(second[1:3], np.zeros(2))
+    forest.close(int(second[3]), Terminal.TOO_DEEP, -1.0)
+    third, *_ = forest.select(100)
+    assert len(third) == 4
+
+
+def test_no_tree_starves_and_a_lonely_tree_fills_the_batch() -> None:
+    forest = _core.Forest(in_flight=64, first_play_urgency=math.inf)
+    trees = [forest.add_tree(100) for _ in range(30)]
+    served = np.zeros(30, int)
+    for _ in range(30):
+        tickets, owners, *_ = forest.select(7)
+        served += np.bincount(owners, minlength=30)
+        count = len(tickets)
+        forest.expand(
+            tickets, np.full(count, 2, np.uint32), np.full(2 * count, math.nan), np.full(2 * count, math.nan, np.float32), np.zeros(2 * count, np.uint8)
+        )
+    assert served.min() >= served.max() - 1 and served.sum() == 210
+    alone = _core.Forest(in_flight=64, first_play_urgency=math.inf)
+    alone.add_tree(1000)
+    (root,), *_ = alone.select(64)
+    alone.expand(np.array([root]), np.array([64], np.uint32), np.full(64, math.nan), np.full(64, math.nan, np.float32), np.zeros(64, np.uint8))
+    assert len(alone.select(64)[0]) == 64
+    assert trees == list(range(30))
+
+
 # --- shape and misuse --------------------------------------------------------------------------------------------------
 
 
-def test_a_node_has_at_most_32_bytes_of_statistics() -> None:
+def test_a_node_has_16_hot_bytes_and_24_with_its_links() -> None:
     statistics, links, _ = _core.NODE_BYTES
-    assert statistics + links <= 32
+    assert statistics <= 16 and statistics + links <= 24
 
 
 def test_siblings_are_contiguous_and_columns_begin_with_the_root() -> None:

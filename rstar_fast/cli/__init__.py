@@ -1,4 +1,4 @@
-"""The command line: `rstar-fast search | demo`.
+"""The command line: `rstar-fast search | demo | bench`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why), 2 a
 wrong command line, 130 interrupted.
@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from rstar_fast.cli.bench_command import bench
 from rstar_fast.cli.demo_command import demo
 from rstar_fast.cli.rendering import one_line
 from rstar_fast.cli.search_command import search
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command()(search)
 app.command()(demo)
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,157 @@
+// Many threads on one forest, everything at random: leaves expanded, valued, closed, cancelled and kept for later, trees added
+// and removed meanwhile. Then everything must add up. Made to run under the thread, address and undefined-behaviour sanitizers.
+//
+//   stress SEED ROUNDS
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "forest.h"
+
+using namespace rstar;
+
+namespace {
+
+#define CHECK(condition)                                                               \
+  do {                                                                                 \
+    if (!(condition)) {                                                                \
+      std::fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                    \
+    }                                                                                  \
+  } while (false)
+
+struct Plan {
+  uint32_t trees, rollouts, in_flight, threads;
+  uint64_t most_out;
+  bool own_visits, values_leaves;
+};
+
+using Random = std::mt19937_64;
+
+double between(Random& random, double low, double high) { return std::uniform_real_distribution<double>(low, high)(random); }
+
+uint32_t below(Random& random, uint32_t bound) { return static_cast<uint32_t>(random() % bound); }
+
+std::vector<NewChild> draw_children(Random& random, uint32_t depth, bool own_visits) {
+  std::vector<NewChild> children(1 + below(random, below(random, 20) == 0 ? 90 : 6));
+  for (NewChild& child : children) {
+    const bool ends = below(random, 6) < depth;
+    const double value = between(random, -1, 1);
+    child = {own_visits || ends ? value : std::nan(""), own_visits ? static_cast<float>(value) : std::nanf(""),
+             ends ? Terminal::kAnswer : Terminal::kNo};
+  }
+  return children;
+}
+
+// Totals of a finished tree.
+void check_tree(const Forest& forest, uint32_t tree, const Plan& plan) {
+  const Columns columns = forest.columns(tree);
+  CHECK(forest.in_flight(tree) == 0);
+  CHECK(forest.rollouts_ended(tree) == plan.rollouts);
+  CHECK(columns.visits[0] == plan.rollouts);
+  const size_t count = columns.node.size();
+  for (size_t node = 0; node < count; ++node) {
+    CHECK(std::abs(columns.value_sum[node]) <= columns.visits[node] + 1e-9);
+    uint64_t below_it = 0;
+    for (int32_t i = 0; i < columns.child_count[node]; ++i) {
+      const size_t child = static_cast<size_t>(columns.first_child[node] + i);
+      CHECK(columns.parent[child] == static_cast<int32_t>(node));
+      below_it += columns.visits[child] - (plan.own_visits ? 1 : 0);
+    }
+    const uint64_t backed_up = columns.visits[node] - (plan.own_visits && node != 0 ? 1 : 0);
+    if (columns.terminal[node] == 0 && columns.child_count[node] != 0) {
+      CHECK(plan.values_leaves ? backed_up >= below_it : backed_up == below_it);
+    }
+    if (columns.terminal[node] == 0 && columns.child_count[node] == 0 && !plan.values_leaves) CHECK(backed_up == 0);
+  }
+}
+
+struct Work {
+  Forest& forest;
+  const Plan& plan;
+  std::atomic<uint32_t> added{0}, finished{0};
+  std::atomic<uint64_t> leaves{0};
+
+  void give_back(Random& random, const Leaf& leaf) {
+    const uint32_t draw = below(random, 100);
+    if (draw < 8) {
+      forest.cancel(leaf.ticket);
+    } else if (draw < 12) {
+      forest.close(leaf.ticket, Terminal::kNoCandidates, -1.0);
+    } else if (draw < 40 && plan.values_leaves) {
+      const double value = between(random, -1, 1);
+      forest.backup({&leaf.ticket, 1}, {&value, 1});
+    } else {
+      const auto children = draw_children(random, leaf.depth, plan.own_visits);
+      const auto count = static_cast<uint32_t>(children.size());
+      forest.expand({&leaf.ticket, 1}, {&count, 1}, children);
+    }
+    bool used_up = false;
+    try {
+      forest.cancel(leaf.ticket);
+    } catch (const UsageError&) {
+      used_up = true;
+    }
+    CHECK(used_up);
+  }
+
+  void run(uint64_t seed) {
+    Random random(seed);
+    std::vector<Leaf> kept;
+    std::vector<uint32_t> ended;
+    while (finished.load() < plan.trees) {
+      if (added.load() < plan.trees && below(random, 3) == 0 && added.fetch_add(1) < plan.trees) forest.add_tree(plan.rollouts);
+      ended.clear();
+      const auto found = forest.select(1 + below(random, 40), 1 + below(random, 3), ended);
+      leaves.fetch_add(found.size());
+      kept.insert(kept.end(), found.begin(), found.end());
+      for (uint32_t tree : ended) {
+        check_tree(forest, tree, plan);
+        forest.remove(tree);
+        finished.fetch_add(1);
+      }
+      std::shuffle(kept.begin(), kept.end(), random);
+      size_t keep = below(random, 4);
+      if (found.empty()) keep = 0;  // somebody must move on
+      while (kept.size() > keep) {
+        give_back(random, kept.back());
+        kept.pop_back();
+      }
+    }
+    for (const Leaf& leaf : kept) std::fprintf(stderr, "leaf %lld is left\n", static_cast<long long>(leaf.ticket)), std::abort();
+  }
+};
+
+void run(const Plan& plan, uint64_t seed) {
+  Rules rules;
+  rules.own_visits = plan.own_visits;
+  rules.uct.first_play_urgency = plan.values_leaves ? std::numeric_limits<double>::infinity() : 0.0;
+  Forest forest(rules, LogTable(), plan.in_flight, plan.most_out);
+  Work work{forest, plan};
+  {
+    std::vector<std::jthread> team;
+    for (uint32_t t = 1; t < plan.threads; ++t) team.emplace_back([&work, seed, t] { work.run(seed * 1000 + t); });
+    work.run(seed * 1000);
+  }
+  CHECK(work.finished.load() == plan.trees);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const uint64_t seed = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 0;
+  const uint64_t rounds = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 20;
+  for (uint64_t round = 0; round < rounds; ++round) {
+    Random random(seed + round);
+    const Plan plan{1 + below(random, 40), 1 + below(random, 60), round % 3 == 0 ? 1 : 1 + below(random, 30),
+                    std::array{1u, 2u, 4u, 7u}[round % 4], round % 5 == 0 ? 1 + below(random, 20) : 0, below(random, 2) == 0, below(random, 2) == 0};
+    run(plan, seed + round);
+  }
+  std::printf("%llu rounds of random work added up\n", static_cast<unsigned long long>(rounds));
+}
