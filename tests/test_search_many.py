@@ -324,8 +324,12 @@ def test_an_interrupt_in_a_notebook_ends_the_search() -> None:
             search(["a", "last"], BreaksOff(act), open_problems=1)
 
     loop = asyncio.new_event_loop()  # not asyncio.run, which would take the signal for itself
-    loop.run_until_complete(cell())
-    loop.close()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
+    try:
+        loop.run_until_complete(cell())
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "rstar_fast.search"]
 
 
