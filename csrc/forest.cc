@@ -6,10 +6,6 @@
 
 namespace rstar {
 
-namespace {
-constexpr uint32_t kGenerationMask = 0x7FFFFFFFu;  // a ticket is generation << 32 | slot, and not negative
-}
-
 Forest::Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out)
     : rules_(rules), log_(std::move(log)), slots_per_tree_(in_flight), most_out_(most_out == 0 ? kNoLimit : most_out) {
   if (in_flight == 0 || in_flight > kMostInFlight)
@@ -41,7 +37,7 @@ uint32_t Forest::add_tree(uint32_t rollouts) {
     Slot& slot = slots_[first_slot + i];
     slot.tree = id;
     slot.index = first_slot + i;
-    slot.state.store(SlotState::kFree, std::memory_order_release);
+    slot.gate.give(SlotState::kFree);
   }
   tree.word.store(with_state(tree.word.load(std::memory_order_relaxed) + 4, TreeState::kRunning), std::memory_order_release);
   return id;
@@ -50,7 +46,7 @@ uint32_t Forest::add_tree(uint32_t rollouts) {
 void Forest::remove(uint32_t id) {
   Tree& tree = const_cast<Tree&>(existing(id));
   for (uint32_t i = 0; i < slots_per_tree_; ++i)
-    if (slots_[tree.first_slot + i].state.load(std::memory_order_acquire) == SlotState::kOut)
+    if (slots_[tree.first_slot + i].gate.state(std::memory_order_acquire) == SlotState::kOut)
       throw UsageError("tree " + std::to_string(id) + " has a leaf out: expand or cancel it before removing the tree");
   TreeWord word = tree.word.load(std::memory_order_relaxed);
   do {
@@ -58,15 +54,9 @@ void Forest::remove(uint32_t id) {
   } while (!tree.word.compare_exchange_weak(word, with_state(word, TreeState::kRemoving), std::memory_order_acq_rel));
   // Who owns all slots is alone with the tree: a select that has just read kRunning looks again once it owns one.
   for (uint32_t i = 0; i < slots_per_tree_; ++i) {
-    std::atomic<SlotState>& slot = slots_[tree.first_slot + i].state;
-    for (SlotState was = slot.load(std::memory_order_relaxed);;) {
-      if (was == SlotState::kWalking) {
-        std::this_thread::yield();
-        was = slot.load(std::memory_order_relaxed);
-      } else if (slot.compare_exchange_weak(was, SlotState::kWalking, std::memory_order_acq_rel)) {
-        break;
-      }
-    }
+    Gate& gate = slots_[tree.first_slot + i].gate;
+    for (SlotState was = gate.state(); was == SlotState::kWalking || !gate.take(was); was = gate.state())
+      if (was == SlotState::kWalking) std::this_thread::yield();
   }
   Stock(nodes_).put_list(tree.blocks.load(std::memory_order_relaxed));
   slot_space_.release(tree.first_slot, slots_per_tree_, [this](Index i) -> std::atomic<Index>& { return slots_[i].next_free; });
@@ -87,21 +77,20 @@ bool Forest::start(Tree& tree, Slot& slot) {
 
 // Takes a slot of a running tree that nobody owns and no leaf is out for.
 bool Forest::owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was) {
-  was = slot.state.load(std::memory_order_relaxed);
+  was = slot.gate.state();
   if (was != SlotState::kFree && was != SlotState::kReady) return false;
-  if (!slot.state.compare_exchange_strong(was, SlotState::kWalking, std::memory_order_acquire, std::memory_order_relaxed)) return false;
+  if (!slot.gate.take(was)) return false;
   // The tree may have been removed meanwhile, and the slot given to another one.
   if (slot.tree == id && tree.word.load(std::memory_order_acquire) == running) return true;
-  slot.state.store(was, std::memory_order_release);
+  slot.gate.give(was);
   return false;
 }
 
 void Forest::hand_out(uint32_t id, uint32_t position, Slot& slot, Found& found) {
-  const uint32_t generation = (slot.generation.load(std::memory_order_relaxed) + 1) & kGenerationMask;
-  slot.generation.store(generation, std::memory_order_relaxed);
+  const uint32_t generation = slot.gate.next_generation();  // below 2^30: a ticket, generation << 32 | slot, is not negative
   const uint64_t index = static_cast<uint64_t>(slot.index);
   found.leaves.emplace_back(position, Leaf{static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
-  slot.state.store(SlotState::kOut, std::memory_order_release);
+  slot.gate.hand_out();
 }
 
 // A leaf from each of the trees at positions `from` to `to`, `most` in all. Each tree has one slot. The trees are worked on in
@@ -149,7 +138,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size
       ++taken;
       continue;
     }
-    slot.state.store(has_rollout ? SlotState::kReady : SlotState::kFree, std::memory_order_release);
+    slot.gate.give(has_rollout ? SlotState::kReady : SlotState::kFree);
     if (is_finished(tree, running[i])) found.finished.push_back(trees[i]);
   }
   return taken;
@@ -160,7 +149,7 @@ void Forest::start_or_free(Tree& tree, Slot& slot, Found& found) {
   if (start(tree, slot))
     found.fresh.push_back(&slot);
   else
-    slot.state.store(SlotState::kFree, std::memory_order_release);
+    slot.gate.give(SlotState::kFree);
 }
 
 // What becomes of a slot after its walk.
@@ -169,7 +158,7 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot
     hand_out(id, position, slot, found);
     ++taken;
   } else if (arrival == Arrival::kWait) {
-    slot.state.store(SlotState::kReady, std::memory_order_release);
+    slot.gate.give(SlotState::kReady);
   } else {
     trees_[id].ended.fetch_add(1, std::memory_order_relaxed);
     start_or_free(trees_[id], slot, found);
@@ -197,7 +186,7 @@ size_t Forest::take_several(uint32_t id, TreeWord running, uint32_t position, si
     walk_together(nodes_, rules_, log_, found.walking, found.arrivals);
     for (size_t at = 0; at < found.walking.size(); ++at) arrived(found.arrivals[at], id, position, *found.walking[at], found, taken);
   }
-  for (Slot* slot : found.fresh) slot->state.store(SlotState::kReady, std::memory_order_release);  // its turn comes
+  for (Slot* slot : found.fresh) slot->gate.give(SlotState::kReady);  // its turn comes
   if (taken == 0 && is_finished(tree, running)) found.finished.push_back(id);
   return taken;
 }
@@ -275,9 +264,8 @@ Slot& Forest::take(Ticket ticket) {
   if (ticket < 0 || index >= slots_.available())
     throw UsageError("ticket " + std::to_string(ticket) + " was never handed out by this forest");
   Slot& slot = slots_[index];
-  SlotState out = SlotState::kOut;
-  if (slot.generation.load(std::memory_order_relaxed) != static_cast<uint32_t>(ticket >> 32) ||
-      !slot.state.compare_exchange_strong(out, SlotState::kWalking, std::memory_order_acq_rel))
+  const uint64_t generation = static_cast<uint64_t>(ticket) >> 32;
+  if (generation >= Gate::kGenerations || !slot.gate.take_out(static_cast<uint32_t>(generation)))
     throw UsageError("ticket " + std::to_string(ticket) + " is used up: each leaf is expanded, valued, closed or cancelled once");
   return slot;
 }
@@ -293,7 +281,7 @@ std::vector<Slot*> Forest::take_all(std::span<const Ticket> tickets) {
       slots.push_back(&take(tickets[b]));
     }
   } catch (...) {
-    for (Slot* slot : slots) slot->state.store(SlotState::kOut, std::memory_order_release);
+    for (Slot* slot : slots) slot->gate.give(SlotState::kOut);
     throw;
   }
   came_back(slots.size());
@@ -326,7 +314,7 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
     for (; have < slots.size(); ++have) firsts[have] = stock.take(counts[have]);
   } catch (...) {  // the memory or the indices have come to their end: nothing has changed
     for (size_t b = 0; b < have; ++b) stock.put(firsts[b], counts[b]);
-    for (Slot* slot : slots) slot->state.store(SlotState::kOut, std::memory_order_release);
+    for (Slot* slot : slots) slot->gate.give(SlotState::kOut);
     went_out(slots.size());
     throw;
   }
@@ -346,7 +334,7 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
       rstar::expand<decltype(access)>(nodes_, rules_, slot, children.data() + at, counts[b], firsts[b], trees_[slot.tree].blocks);
     });
     at += counts[b];
-    slot.state.store(SlotState::kReady, std::memory_order_release);
+    slot.gate.give(SlotState::kReady);
   }
   return firsts;
 }
@@ -363,7 +351,7 @@ void Forest::backup(std::span<const Ticket> tickets, std::span<const double> val
       access.clear(nodes_.stats[slot.node], Word::kClaimed);
     });
     trees_[slot.tree].ended.fetch_add(1, std::memory_order_release);
-    slot.state.store(SlotState::kFree, std::memory_order_release);
+    slot.gate.give(SlotState::kFree);
   }
 }
 
@@ -371,7 +359,7 @@ void Forest::close(Ticket ticket, Terminal terminal, double value) {
   Slot& slot = take(ticket);
   came_back(1);
   with_access([&](auto access) { rstar::close<decltype(access)>(nodes_, rules_, slot, terminal, value); });
-  slot.state.store(SlotState::kReady, std::memory_order_release);
+  slot.gate.give(SlotState::kReady);
 }
 
 void Forest::cancel(Ticket ticket) {
@@ -382,7 +370,7 @@ void Forest::cancel(Ticket ticket) {
     access.clear(nodes_.stats[slot.node], Word::kClaimed);
   });
   trees_[slot.tree].started.fetch_sub(1, std::memory_order_relaxed);
-  slot.state.store(SlotState::kFree, std::memory_order_release);
+  slot.gate.give(SlotState::kFree);
 }
 
 const Tree& Forest::existing(uint32_t id) const {

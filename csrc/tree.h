@@ -110,20 +110,44 @@ class Path {
   uint32_t capacity_{0};
 };
 
+// A slot's state and, above it in the same word, how often the slot was handed out: a ticket used twice is told from the slot's
+// next one by the very exchange that takes the slot.
+class Gate {
+ public:
+  static constexpr uint32_t kGenerations = 1u << 30;
+
+  SlotState state(std::memory_order order = std::memory_order_relaxed) const { return static_cast<SlotState>(word_.load(order) & 3u); }
+  // Takes a slot that is in the state `was`; false where it is in another, or was taken meanwhile.
+  bool take(SlotState was) {
+    uint32_t word = word_.load(std::memory_order_relaxed);
+    return (word & 3u) == static_cast<uint32_t>(was) && exchange(word);
+  }
+  // Takes a slot that is out for the `generation`th time.
+  bool take_out(uint32_t generation) { return exchange(generation << 2 | static_cast<uint32_t>(SlotState::kOut)); }
+  // The rest is for the owner, who gives the slot on by it.
+  void give(SlotState state) { word_.store((word_.load(std::memory_order_relaxed) & ~3u) | static_cast<uint32_t>(state), std::memory_order_release); }
+  uint32_t next_generation() const { return ((word_.load(std::memory_order_relaxed) >> 2) + 1) % kGenerations; }
+  void hand_out() { word_.store(next_generation() << 2 | static_cast<uint32_t>(SlotState::kOut), std::memory_order_release); }
+
+ private:
+  bool exchange(uint32_t word) {
+    const uint32_t walking = (word & ~3u) | static_cast<uint32_t>(SlotState::kWalking);
+    return word_.compare_exchange_strong(word, walking, std::memory_order_acq_rel, std::memory_order_relaxed);
+  }
+
+  std::atomic<uint32_t> word_{0};
+};
+
 // A rollout in flight.
 struct Slot {
-  // Who may touch the other fields: the thread that moved the state to kWalking, or that took it out of kOut, both by
-  // compare-exchange (acq_rel). Given on by a release store.
-  std::atomic<SlotState> state{SlotState::kFree};
+  // Who may touch the other fields: the thread that took the slot, until it gives it on.
+  Gate gate;
   Index node{kNone};
   uint32_t depth{0};  // of node; 0 at the root
   uint32_t expansions{0};
   Path path;
   uint32_t tree{0};
   Index index{kNone};  // its own
-  // Counts hand-outs, so that a ticket used twice is told from the slot's next one. Atomic because a wrong ticket may look
-  // at it while its owner counts.
-  std::atomic<uint32_t> generation{0};
   std::atomic<Index> next_free{kNone};  // while the slot belongs to no tree
 
   void stand(uint32_t at_depth, Index at_node) {
