@@ -118,7 +118,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size
   for (size_t i = 0; i < trees.size(); ++i) {
     if (slots[i] == nullptr) continue;
     const auto [first, count] = nodes_.children(slots[i]->node);
-    for (uint32_t child = 0; child < std::min(count, 64u); child += 4) prefetch(&nodes_.stats[first + child]);
+    nodes_.prefetch_family(first, count);
   }
   size_t taken = 0;
   for (size_t i = 0; i < trees.size(); ++i) {
@@ -389,7 +389,7 @@ void Forest::breadth_first(Index root, Visit&& visit) const {
     const auto [first, count] = nodes_.children(node);
     const Index position = static_cast<Index>(queue.size());  // where the children will stand
     for (uint32_t i = 0; i < count; ++i) queue.push_back(first + i);
-    visit(node, position);
+    visit(node, position, first, count);
   }
 }
 
@@ -398,9 +398,8 @@ Columns Forest::columns(uint32_t id) const {
   std::vector<int32_t> parents{-1};
   std::vector<uint16_t> depths{0};
   std::vector<float> scores{std::nanf("")};
-  breadth_first(existing(id).root, [&](Index node, Index position) {
+  breadth_first(existing(id).root, [&](Index node, Index position, Index first, uint32_t count) {
     const Stats& stats = nodes_.stats[node];
-    const auto [first, count] = nodes_.children(node);
     const int32_t self = static_cast<int32_t>(columns.node.size());
     parents.insert(parents.end(), count, self);
     depths.insert(depths.end(), count, static_cast<uint16_t>(depths[self] + 1));
@@ -427,7 +426,7 @@ Columns Forest::columns(uint32_t id) const {
 uint64_t Forest::in_flight(uint32_t id) const {
   uint64_t sum = 0;
   breadth_first(existing(id).root,
-                [&](Index node, Index) { sum += nodes_.stats[node].word().in_flight(); });
+                [&](Index node, Index, Index, uint32_t) { sum += nodes_.stats[node].word().in_flight(); });
   return sum;
 }
 

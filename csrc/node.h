@@ -76,7 +76,7 @@ static_assert(sizeof(Stats) == 16, "siblings are scanned linearly: four to a cac
 
 // Written by the winner of the claim before Stats says expanded; says nothing before, and never changes after.
 struct Links {
-  std::atomic<Index> first_child;  // kNone: closed without children. In a free block: the next one.
+  std::atomic<Index> first_child;  // kNone: closed without children
   uint16_t child_count;
   uint16_t scored;  // 1: the children's scores are written; else they have none
 };
@@ -86,7 +86,7 @@ struct Values {
   // The value that was first backed up into the node; says nothing before the first visit, and with `Alone` before the
   // second: till then it is the sum.
   std::atomic<double> first;
-  // Value of a rollout that ends here. Written before Links::terminal; says nothing while that is kNo.
+  // Value of a rollout that ends here. Written before the word's terminal; says nothing while that is kNo.
   double terminal;
 };
 static_assert(sizeof(Values) == 16);

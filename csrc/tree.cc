@@ -241,7 +241,7 @@ void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, std::s
     for (const Group& group : groups) {
       families.push_back(nodes.children(slots[group.begin]->node));
       const auto [first, count] = families.back();
-      for (uint32_t i = 0; i < std::min(count, kMostTogether); i += 4) prefetch(&nodes.stats[first + i]);
+      nodes.prefetch_family(first, count);
     }
     next.clear();
     for (size_t g = 0; g < groups.size(); ++g) {

@@ -13,6 +13,7 @@
 // The reference's behaviour differs in what a rollout does: see Rules::reference.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -63,6 +64,10 @@ struct Nodes {
     if (!stats[node].word(std::memory_order_acquire).is_expanded()) return {kNone, 0};
     const Index first = links[node].first_child.load(std::memory_order_relaxed);
     return {first, first == kNone ? 0u : links[node].child_count};
+  }
+  // Asks for the statistics of a family, as far as a vectorized selection reads them.
+  void prefetch_family(Index first, uint32_t count) const {
+    for (uint32_t i = 0; i < std::min(count, 64u); i += 4) prefetch(&stats[first + i]);
   }
   // Address space that is taken; what was never written costs no memory.
   uint64_t reserved_bytes() const {
