@@ -56,7 +56,9 @@ class Chunked {
   static constexpr uint32_t kChunkMask = kChunkSize - 1;
   static constexpr uint32_t kMaxChunks = 1u << (kIndexBits - kChunkBits);
 
-  Chunked() : table_(std::make_unique<std::atomic<T*>[]>(kMaxChunks)) {}
+  // small_chunks: how many of the first ones ask for no huge pages. A small forest needs no more than one, and would pay for
+  // memory that it never writes.
+  explicit Chunked(uint32_t small_chunks = 1) : table_(std::make_unique<std::atomic<T*>[]>(kMaxChunks)), small_chunks_(small_chunks) {}
   Chunked(const Chunked&) = delete;
   Chunked& operator=(const Chunked&) = delete;
   ~Chunked() {
@@ -78,7 +80,7 @@ class Chunked {
   // Makes every chunk up to that of `last` exist. Two threads may build the same chunk; the loser deletes its own.
   void ensure(Index last) {
     for (uint32_t have = chunks_.load(std::memory_order_acquire); have <= last >> kChunkBits;) {
-      T* fresh = make();
+      T* fresh = make(have >= small_chunks_);
       T* absent = nullptr;
       if (!table_[have].compare_exchange_strong(absent, fresh, std::memory_order_acq_rel)) discard(fresh);
       // On failure `have` becomes the count another thread has reached.
@@ -90,10 +92,10 @@ class Chunked {
   static constexpr size_t kBytes = sizeof(T) * kChunkSize;
   static constexpr size_t kAlignment = kBytes >= kHugePage ? kHugePage : alignof(std::max_align_t);
 
-  static T* make() {
+  static T* make([[maybe_unused]] bool huge) {
     T* chunk = static_cast<T*>(::operator new(kBytes, std::align_val_t{kAlignment}));
 #if defined(__linux__)
-    if constexpr (kBytes >= kHugePage) madvise(chunk, kBytes, MADV_HUGEPAGE);  // advice: without it, only slower
+    if (kBytes >= kHugePage && huge) madvise(chunk, kBytes, MADV_HUGEPAGE);  // advice: without it, only slower
 #endif
     if constexpr (!kRaw) std::uninitialized_value_construct_n(chunk, kChunkSize);
     return chunk;
@@ -103,12 +105,13 @@ class Chunked {
     ::operator delete(chunk, std::align_val_t{kAlignment});
   }
 
-  std::unique_ptr<std::atomic<T*>[]> table_;
+  const std::unique_ptr<std::atomic<T*>[]> table_;
+  const uint32_t small_chunks_;
   std::atomic<uint32_t> chunks_{0};
 };
 
-// Hands out blocks of consecutive indices, and recycles them by size.
-template <uint32_t kChunkBits>
+// Hands out blocks of consecutive indices, each of which begins at a multiple of kStep, and recycles them by size.
+template <uint32_t kChunkBits, uint32_t kStep>
 class IndexSpace {
  public:
   static constexpr uint32_t kChunkSize = 1u << kChunkBits;
@@ -118,8 +121,9 @@ class IndexSpace {
     for (auto& head : free_) head.store(kNone, std::memory_order_relaxed);
   }
 
-  // Sizes up to 64 are exact classes; above, the next power of two, so that recycling never fragments a class.
-  static uint32_t rounded(uint32_t size) { return size <= 64 ? size : std::bit_ceil(size); }
+  // Sizes up to 64 are rounded to whole steps; above, to the next power of two. All blocks of a class have one size, so that
+  // recycling never fragments it.
+  static uint32_t rounded(uint32_t size) { return size <= 64 ? (size + kStep - 1) / kStep * kStep : std::bit_ceil(size); }
 
   // The first index of a block of `size` elements, 1 <= size <= kChunkSize. `link(i)` is where a free block keeps the
   // index of the next one. Throws std::length_error when 2^31 elements are in use.
@@ -158,10 +162,12 @@ class IndexSpace {
   // Indices ever handed out; recycled blocks are not counted twice.
   uint32_t high_water() const { return next_.load(std::memory_order_relaxed); }
 
-  static constexpr uint32_t kClasses = 80;
+  static constexpr uint32_t kSmall = 64 / kStep;  // the class of 64
+  static constexpr uint32_t kClasses = kSmall + 16;
   static uint32_t class_of(uint32_t size) {
-    return size <= 64 ? size : 64 + static_cast<uint32_t>(std::bit_width(size - 1)) - 6;
+    return size <= 64 ? (size + kStep - 1) / kStep : kSmall + static_cast<uint32_t>(std::bit_width(size - 1)) - 6;
   }
+  static uint32_t size_of(uint32_t c) { return c <= kSmall ? c * kStep : 64u << (c - kSmall); }
 
   // A block that was never handed out.
   Index fresh(uint32_t size) {

@@ -6,6 +6,18 @@
 
 namespace rstar {
 
+namespace {
+
+// Where this thread begins in a circle of length 2^32, so that threads do not meet at each slot: as far as may be from where
+// those before it do.
+uint32_t place_of_thread() {
+  static std::atomic<uint32_t> threads{0};
+  thread_local const uint32_t place = threads.fetch_add(0x9E3779B9u, std::memory_order_relaxed);  // 2^32 over the golden ratio
+  return place;
+}
+
+}  // namespace
+
 Forest::Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out)
     : rules_(rules), log_(std::move(log)), slots_per_tree_(in_flight), most_out_(most_out == 0 ? kNoLimit : most_out) {
   if (in_flight == 0 || in_flight > kMostInFlight)
@@ -25,8 +37,9 @@ uint32_t Forest::add_tree(uint32_t rollouts) {
   slots_.ensure(first_slot + slot_space_.rounded(slots_per_tree_) - 1);
   const Index root = Stock(nodes_).take(1);
   new (&nodes_.stats[root]) Stats;
-  nodes_.blocks[root].next.store(kNone, std::memory_order_relaxed);
-  nodes_.blocks[root].count = 1;
+  Block& block = nodes_.block(root);
+  block.next.store(kNone, std::memory_order_relaxed);
+  block.count = 1;
   tree.blocks.store(root, std::memory_order_relaxed);
   tree.root = root;
   tree.first_slot = first_slot;
@@ -64,15 +77,24 @@ void Forest::remove(uint32_t id) {
   tree_space_.release(id, 1, [this](Index i) -> std::atomic<Index>& { return trees_[i].next_free; });
 }
 
-bool Forest::start(Tree& tree, Slot& slot) {
-  uint32_t started = tree.started.load(std::memory_order_relaxed);
+// Rollouts at the root for the first of the slots, as many as the tree has left; their number.
+template <typename Access>
+uint32_t Forest::start(Tree& tree, std::span<Slot* const> slots) {
+  uint32_t started = tree.started.load(std::memory_order_relaxed), count;
   do {
-    if (started >= tree.target) return false;
-  } while (!tree.started.compare_exchange_weak(started, started + 1, std::memory_order_relaxed));
-  slot.stand(0, tree.root);
-  slot.expansions = 0;
-  with_access([&](auto access) { access.add(nodes_.stats[tree.root], Word::kVirtualVisit); });
-  return true;
+    count = std::min(static_cast<uint32_t>(slots.size()), tree.target - std::min<uint32_t>(started, tree.target));
+    if (count == 0) return 0;
+    if constexpr (std::is_same_v<Access, Alone>) {
+      tree.started.store(started + count, std::memory_order_relaxed);
+      break;
+    }
+  } while (!tree.started.compare_exchange_weak(started, started + count, std::memory_order_relaxed));
+  for (Slot* slot : slots.first(count)) {
+    slot->stand(0, tree.root);
+    slot->expansions = 0;
+  }
+  Access::add(nodes_.stats[tree.root], count * Word::kVirtualVisit);
+  return count;
 }
 
 // Takes a slot of a running tree that nobody owns and no leaf is out for.
@@ -126,12 +148,12 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size
     Tree& tree = trees_[trees[i]];
     Slot& slot = *slots[i];
     bool has_rollout = was[i] == SlotState::kReady, is_out = false;
-    while (!is_out && (has_rollout || start(tree, slot))) {
+    while (!is_out && (has_rollout || start<Alone>(tree, {&slots[i], 1}) != 0)) {
       const Arrival arrival = walk<Alone>(nodes_, rules_, log_, slot);
       has_rollout = arrival != Arrival::kEnded;
       is_out = arrival == Arrival::kLeaf;
       if (arrival == Arrival::kWait) break;
-      if (!has_rollout) tree.ended.fetch_add(1, std::memory_order_relaxed);
+      if (!has_rollout) Alone::add(tree.ended, 1u);
     }
     if (is_out) {
       hand_out(trees[i], position + static_cast<uint32_t>(i), slot, found);
@@ -144,14 +166,6 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size
   return taken;
 }
 
-// A new rollout in a slot that has none, in `fresh`; or the slot is free.
-void Forest::start_or_free(Tree& tree, Slot& slot, Found& found) {
-  if (start(tree, slot))
-    found.fresh.push_back(&slot);
-  else
-    slot.gate.give(SlotState::kFree);
-}
-
 // What becomes of a slot after its walk.
 void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot, Found& found, size_t& taken) {
   if (arrival == Arrival::kLeaf) {
@@ -160,8 +174,8 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot
   } else if (arrival == Arrival::kWait) {
     slot.gate.give(SlotState::kReady);
   } else {
-    trees_[id].ended.fetch_add(1, std::memory_order_relaxed);
-    start_or_free(trees_[id], slot, found);
+    Shared::add(trees_[id].ended, 1u);
+    found.idle.push_back(&slot);
   }
 }
 
@@ -169,24 +183,29 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot
 size_t Forest::take_several(uint32_t id, TreeWord running, uint32_t position, size_t most, Found& found) {
   Tree& tree = trees_[id];
   size_t taken = 0;
-  found.fresh.clear();
-  for (uint32_t i = 0; taken < most && (i < slots_per_tree_ || !found.fresh.empty());) {
-    for (; i < slots_per_tree_ && taken + found.fresh.size() < most; ++i) {
-      Slot& slot = slots_[tree.first_slot + i];
+  found.idle.clear();
+  uint32_t at_slot = static_cast<uint32_t>((uint64_t{place_of_thread()} * slots_per_tree_) >> 32);
+  for (uint32_t i = 0; taken < most && (i < slots_per_tree_ || !found.idle.empty());) {
+    for (; i < slots_per_tree_ && taken + found.idle.size() < most; ++i) {
+      Slot& slot = slots_[tree.first_slot + at_slot];
+      if (++at_slot == slots_per_tree_) at_slot = 0;
       SlotState was;
       if (!owns(slot, tree, running, id, was)) continue;
       if (was == SlotState::kReady)
         arrived(walk<Shared>(nodes_, rules_, log_, slot), id, position, slot, found, taken);
       else
-        start_or_free(tree, slot, found);
+        found.idle.push_back(&slot);
     }
-    if (found.fresh.empty()) continue;
-    std::swap(found.fresh, found.walking);
-    found.fresh.clear();
-    walk_together(nodes_, rules_, log_, found.walking, found.arrivals);
-    for (size_t at = 0; at < found.walking.size(); ++at) arrived(found.arrivals[at], id, position, *found.walking[at], found, taken);
+    const uint32_t started = start<Shared>(tree, found.idle);
+    std::vector<Slot*>& walking = found.walkers.slots;
+    walking.assign(found.idle.begin(), found.idle.begin() + started);
+    for (size_t at = started; at < found.idle.size(); ++at) found.idle[at]->gate.give(SlotState::kFree);
+    found.idle.clear();
+    if (started == 0) continue;
+    walk_together(nodes_, rules_, log_, found.walkers);
+    for (size_t at = 0; at < walking.size(); ++at) arrived(found.walkers.arrivals[at], id, position, *walking[at], found, taken);
   }
-  for (Slot* slot : found.fresh) slot->gate.give(SlotState::kReady);  // its turn comes
+  for (Slot* slot : found.idle) slot->gate.give(SlotState::kFree);  // their turn comes
   if (taken == 0 && is_finished(tree, running)) found.finished.push_back(id);
   return taken;
 }
@@ -226,20 +245,29 @@ size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, s
     }
   };
   threads = std::max(1u, std::min(threads, (count + kRun - 1) / kRun));
-  std::vector<Found> found(threads);
+  thread_local std::vector<Found> kept;  // memory, from call to call
+  std::vector<Found>& found = kept;      // of this thread, for its team
+  if (found.size() < threads) found.resize(threads);
+  for (Found& part : found) {
+    part.leaves.clear();
+    part.finished.clear();
+  }
   if (threads == 1)
     work(found[0]);
   else
     team_.run(threads, [&](unsigned number) { work(found[number]); });
-  for (Found& part : found) {
+  for (unsigned number = 0; number < threads; ++number) {
+    Found& part = found[number];
     finished.insert(finished.end(), part.finished.begin(), part.finished.end());
-    if (&part == &found[0]) continue;
+    if (number == 0) continue;
     const auto middle = found[0].leaves.insert(found[0].leaves.end(), part.leaves.begin(), part.leaves.end());
     std::inplace_merge(found[0].leaves.begin(), middle, found[0].leaves.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   }
-  for (auto& [position, leaf] : found[0].leaves) leaves.push_back(leaf);
-  if (!found[0].leaves.empty()) cursor_.store((begin + found[0].leaves.back().first + 1) % count, std::memory_order_relaxed);
-  return found[0].leaves.size();
+  auto& ordered = found[0].leaves;
+  for (const auto& [position, leaf] : ordered) leaves.push_back(leaf);
+  const uint32_t end = ordered.empty() ? begin : (begin + ordered.back().first + 1) % count;
+  if (end != begin) cursor_.store(end, std::memory_order_relaxed);  // one tree: no thread takes the line from another
+  return ordered.size();
 }
 
 std::vector<Leaf> Forest::select(size_t limit, unsigned threads, std::vector<uint32_t>& finished) {
@@ -321,8 +349,9 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
   const auto fetch = [&](size_t b) {
     if (b >= slots.size()) return;
     for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 4) prefetch_to_write(&nodes_.stats[firsts[b] + i]);
-    for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 16) prefetch_to_write(&nodes_.score[firsts[b] + i]);
-    prefetch_to_write(&nodes_.blocks[firsts[b]]);
+    if (rules_.own_visits)
+      for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 16) prefetch_to_write(&nodes_.score[firsts[b] + i]);
+    prefetch_to_write(&nodes_.block(firsts[b]));
     prefetch_to_write(&nodes_.links[slots[b]->node]);
   };
   for (size_t b = 0; b < kAhead; ++b) fetch(b);
@@ -343,22 +372,35 @@ void Forest::backup(std::span<const Ticket> tickets, std::span<const double> val
   if (tickets.size() != values.size())
     throw UsageError(std::to_string(tickets.size()) + " tickets came with " + std::to_string(values.size()) + " values: give one for each");
   const std::vector<Slot*> slots = take_all(tickets);
-  for (size_t b = 0; b < slots.size(); ++b) {
-    Slot& slot = *slots[b];
-    if (b + kAhead < slots.size()) prefetch(&nodes_.stats[slots[b + kAhead]->node]);
-    with_access([&](auto access) {
-      rstar::backup<decltype(access)>(nodes_, slot, values[b], true);
-      access.clear(nodes_.stats[slot.node], Word::kClaimed);
-    });
-    trees_[slot.tree].ended.fetch_add(1, std::memory_order_release);
-    slot.gate.give(SlotState::kFree);
+  if (slots_per_tree_ == 1) {
+    for (size_t b = 0; b < slots.size(); ++b) {
+      Slot& slot = *slots[b];
+      if (b + kAhead < slots.size()) prefetch(&nodes_.stats[slots[b + kAhead]->node]);
+      backup_leaf<Alone>(nodes_, slot, values[b]);
+      Alone::add(trees_[slot.tree].ended, 1u);
+      slot.gate.give(SlotState::kFree);
+    }
+    return;
+  }
+  for (size_t begin = 0, end; begin < slots.size(); begin = end) {
+    const uint32_t tree = slots[begin]->tree;
+    for (end = begin + 1; end < slots.size() && slots[end]->tree == tree;) ++end;
+    const std::span<Slot* const> same = std::span(slots).subspan(begin, end - begin);
+    backup_leaves(nodes_, same, values.data() + begin);
+    // Before the slots are free: a tree that has ended may be removed, once its slots can be had.
+    trees_[tree].ended.fetch_add(static_cast<uint32_t>(same.size()), std::memory_order_release);
+    for (Slot* slot : same) slot->gate.give(SlotState::kFree);
   }
 }
 
 void Forest::close(Ticket ticket, Terminal terminal, double value) {
   Slot& slot = take(ticket);
   came_back(1);
-  with_access([&](auto access) { rstar::close<decltype(access)>(nodes_, rules_, slot, terminal, value); });
+  const bool was_visited = nodes_.stats[slot.node].word().visits() != 0;
+  const Index first = was_visited ? Stock(nodes_).take(1) : kNone;
+  with_access([&](auto access) {
+    rstar::close<decltype(access)>(nodes_, rules_, slot, terminal, value, first, trees_[slot.tree].blocks);
+  });
   slot.gate.give(SlotState::kReady);
 }
 
@@ -369,7 +411,7 @@ void Forest::cancel(Ticket ticket) {
     retreat<decltype(access)>(nodes_, slot);
     access.clear(nodes_.stats[slot.node], Word::kClaimed);
   });
-  trees_[slot.tree].started.fetch_sub(1, std::memory_order_relaxed);
+  with_access([&](auto access) { access.add(trees_[slot.tree].started, ~0u); });  // one less
   slot.gate.give(SlotState::kFree);
 }
 
@@ -403,7 +445,7 @@ Columns Forest::columns(uint32_t id) const {
     const int32_t self = static_cast<int32_t>(columns.node.size());
     parents.insert(parents.end(), count, self);
     depths.insert(depths.end(), count, static_cast<uint16_t>(depths[self] + 1));
-    const bool scored = count != 0 && nodes_.links[node].scored != 0;
+    const bool scored = count != 0 && nodes_.links[node].family().scored;
     for (uint32_t i = 0; i < count; ++i) scores.push_back(scored ? nodes_.score[first + i] : std::nanf(""));
     columns.node.push_back(node);
     columns.first_child.push_back(count == 0 ? -1 : static_cast<int32_t>(position));
@@ -413,8 +455,12 @@ Columns Forest::columns(uint32_t id) const {
     columns.visits.push_back(visits);
     const double sum = stats.sum();
     columns.value_sum.push_back(sum);
-    const bool is_sum = visits == 0 || (visits == 1 && slots_per_tree_ == 1);  // see visit()
-    columns.value.push_back(is_sum ? sum : nodes_.values[node].first.load(std::memory_order_relaxed));
+    double value = sum;  // of none or one
+    if (visits != 0 && word.is_expanded())
+      value = nodes_.block(nodes_.links[node].family().first).parent_value.load(std::memory_order_relaxed);
+    else if (visits > 1)
+      value = nodes_.links[node].value();
+    columns.value.push_back(value);
     columns.terminal.push_back(static_cast<uint8_t>(word.terminal()));
   });
   columns.parent = std::move(parents);

@@ -106,8 +106,8 @@ class Forest {
   struct Found {
     std::vector<std::pair<uint32_t, Leaf>> leaves;
     std::vector<uint32_t> finished;
-    std::vector<Slot*> fresh, walking;  // rollouts on the root: to walk, and walking
-    std::vector<Arrival> arrivals;
+    std::vector<Slot*> idle;  // owned slots without a rollout
+    Walkers walkers;
   };
 
   // Calls with Alone where each tree has one slot, else with Shared: see node.h.
@@ -115,10 +115,10 @@ class Forest {
   decltype(auto) with_access(Call&& call) {
     return slots_per_tree_ == 1 ? call(Alone{}) : call(Shared{});
   }
-  bool start(Tree& tree, Slot& slot);
+  template <typename Access>
+  uint32_t start(Tree& tree, std::span<Slot* const> slots);
   void hand_out(uint32_t tree, uint32_t position, Slot& slot, Found& found);
   size_t take_run(std::span<const uint32_t> trees, uint32_t position, size_t most, Found& found);
-  void start_or_free(Tree& tree, Slot& slot, Found& found);
   void arrived(Arrival arrival, uint32_t tree, uint32_t position, Slot& slot, Found& found, size_t& taken);
   size_t take_several(uint32_t tree, TreeWord running, uint32_t position, size_t most, Found& found);
   bool owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was);
@@ -138,7 +138,7 @@ class Forest {
   uint32_t slots_per_tree_;
   uint64_t most_out_;
   mutable Nodes nodes_;
-  IndexSpace<kSmallChunkBits> tree_space_, slot_space_;
+  IndexSpace<kSmallChunkBits, 1> tree_space_, slot_space_;
   mutable Chunked<Tree, kSmallChunkBits> trees_;
   Chunked<Slot, kSmallChunkBits> slots_;
   // Where the next pass begins. A hint: two selects that read the same one only begin with the same tree.

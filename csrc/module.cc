@@ -75,8 +75,9 @@ py::array_t<Index> expand_leaves(Forest& forest, const Array<Ticket>& tickets, c
   return to_numpy(std::move(firsts));
 }
 
-uint32_t select_by(const std::string& name, const Array<double>& value_sums, const Array<uint32_t>& visits, const Array<uint16_t>& in_flight,
-                   uint64_t parent_visits, double c, double first_play_urgency, double virtual_loss) {
+py::array_t<uint32_t> select_by(const std::string& name, const Array<double>& value_sums, const Array<uint32_t>& visits,
+                                const Array<uint16_t>& in_flight, uint64_t parent_visits, uint32_t rollouts, double c,
+                                double first_play_urgency, double virtual_loss) {
   const auto sums = span_of(value_sums, "value_sums");
   const auto counts = span_of(visits, "visits");
   const auto flying = span_of(in_flight, "in_flight");
@@ -87,10 +88,18 @@ uint32_t select_by(const std::string& name, const Array<double>& value_sums, con
     children[i].value_sum = sums[i];
     children[i].bits = Word::kVisit * counts[i] + Word::kVirtualVisit * flying[i];
   }
-  const double log_parent = parent_visits == 0 ? 0.0 : std::log(static_cast<double>(parent_visits));
-  for (const Selector& selector : selectors())
-    if (selector.name == name)
-      return selector.select(children.data(), static_cast<uint32_t>(children.size()), log_parent, {c, first_play_urgency, virtual_loss});
+  const Uct uct = {c, first_play_urgency, virtual_loss};
+  const auto count = static_cast<uint32_t>(children.size());
+  const LogTable log;
+  std::vector<uint32_t> chosen(rollouts);
+  for (const Selector& able : selectors()) {
+    if (able.name != name) continue;
+    if (rollouts == 1)
+      chosen[0] = able.one(children.data(), count, log(parent_visits), uct);
+    else
+      able.several(children.data(), count, parent_visits, log, uct, chosen);
+    return to_numpy(std::move(chosen));
+  }
   throw UsageError("there is no selector " + name + " on this machine: SELECTORS names those there are");
 }
 
@@ -154,10 +163,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def("rollouts_ended", &Forest::rollouts_ended, py::arg("tree"), "Rollouts that have come to their end.");
 
   m.def("select_child", &select_by, py::arg("selector"), py::arg("value_sums").noconvert(), py::arg("visits").noconvert(),
-        py::arg("in_flight").noconvert(), py::arg("parent_visits"), py::kw_only(), py::arg("c") = 2.0, py::arg("first_play_urgency") = 0.0,
-        py::arg("virtual_loss") = 1.0,
-        "Position of the child that UCT chooses, by one of SELECTORS: value_sums float64, visits uint32, in_flight uint16, all [n]. "
-        "All selectors give the same; searches use the first.");
+        py::arg("in_flight").noconvert(), py::arg("parent_visits"), py::arg("rollouts") = 1, py::kw_only(), py::arg("c") = 2.0,
+        py::arg("first_play_urgency") = 0.0, py::arg("virtual_loss") = 1.0,
+        "Positions of the children that UCT chooses for rollouts one after another, [rollouts] uint32, by one of SELECTORS: value_sums "
+        "float64, visits uint32, in_flight uint16, all [n]. Each rollout sees those before it as virtual visits. All selectors give the "
+        "same; searches use the first.");
   const auto result = [](const microbench::Measured& measured) {
     return py::dict(py::arg("seconds") = measured.seconds, py::arg("leaves") = measured.leaves, py::arg("nodes") = measured.nodes,
                     py::arg("reserved_bytes") = measured.reserved_bytes, py::arg("root_value") = measured.root_value);
@@ -200,5 +210,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::list names;
   for (const Selector& selector : selectors()) names.append(selector.name);
   m.attr("SELECTORS") = py::tuple(names);
-  m.attr("NODE_BYTES") = py::make_tuple(sizeof(Stats), sizeof(Links), sizeof(float) + sizeof(Values));
+  m.attr("NODE_BYTES") = py::make_tuple(sizeof(Stats), sizeof(Links), sizeof(float) + sizeof(Block) / Block::kNodes);
 }

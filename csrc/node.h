@@ -5,10 +5,11 @@
 // and no more; the rest is written when there is something to say.
 //
 //   Stats   16 bytes   value_sum f64 | visits u32 | in_flight u16, bits, terminal u8   every sibling of every step
-//   Links    8 bytes   first_child u32 | child_count u16 | scored u16                         of an expanded node
+//   Links    8 bytes   first_child u32 | child_count u16 | scored u16, or a value             of expanded and terminal nodes
 //   Score    4 bytes   what the PPM said                                                      of children that were scored
-//   Values  16 bytes   first f64 | terminal f64                                               of visited and terminal nodes
+//   Block   16 bytes   next u32 | count u32 | value                                           one for each block
 //
+// A block begins at a cache line of Stats: its size is a multiple of four nodes, so that there is room for one Block in four.
 // There is no link to the parent: a rollout keeps its path (tree.h), and export goes from the root down.
 //
 // Who writes. A thread *owns* a rollout (a slot, see tree.h) from taking it to giving it on, both by acquire/release. Where a
@@ -16,7 +17,9 @@
 // Where it has several, by atomic read-modify-writes (`Shared`). Any thread may read at any time.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 
 #include "arena.h"
@@ -43,7 +46,7 @@ inline constexpr uint8_t kTerminalCount = 6;
 // rollouts out. claimed: handed out; whoever set the bit may expand the node, or gives it back by clearing it. expanded: set
 // once, by the winner of the claim, with release order after Links and the children are written, and read with acquire before
 // they are. terminal: written before the node is published by its parent, or by the winner of its claim, or (kExhausted) by any
-// walker, always the same; never taken back; release/acquire, as Values::terminal is read after it. Counts are relaxed.
+// walker, always the same; never taken back; release/acquire, as its value is read after it. Counts are relaxed.
 class Word {
  public:
   static constexpr uint64_t kVisit = 1;
@@ -74,22 +77,57 @@ struct Stats {
 };
 static_assert(sizeof(Stats) == 16, "siblings are scanned linearly: four to a cache line");
 
-// Written by the winner of the claim before Stats says expanded; says nothing before, and never changes after.
-struct Links {
-  std::atomic<Index> first_child;  // kNone: closed without children
-  uint16_t child_count;
-  uint16_t scored;  // 1: the children's scores are written; else they have none
+// Of an expanded node its family: written by the winner of the claim before Stats says expanded, never changed after. Of another
+// terminal the value of rollouts that end there: written before Stats says terminal. Of a leaf with two visits or more the value
+// that was first backed up into it: written and read by whoever holds the claim. Else it says nothing. Relaxed: the words of Stats
+// and the claim order it.
+class Links {
+ public:
+  struct Family {
+    Index first;
+    uint32_t count;  // 0: of a leaf that was closed after a visit; the sum of `first` is the value of rollouts that end there
+    bool scored;  // the children's scores are written; else they have none
+  };
+  Family family() const {
+    const uint64_t bits = bits_.load(std::memory_order_relaxed);
+    return {static_cast<Index>(bits), static_cast<uint32_t>(bits >> 32) & 0xFFFFu, bits >> 48 != 0};
+  }
+  void set(const Family& family) {
+    bits_.store(family.first | uint64_t{family.count} << 32 | uint64_t{family.scored} << 48, std::memory_order_relaxed);
+  }
+  double value() const { return std::bit_cast<double>(bits_.load(std::memory_order_relaxed)); }
+  void set(double value) { bits_.store(std::bit_cast<uint64_t>(value), std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> bits_;
 };
 static_assert(sizeof(Links) == 8, "24 bytes a node with its links");
 
-struct Values {
-  // The value that was first backed up into the node; says nothing before the first visit, and with `Alone` before the
-  // second: till then it is the sum.
-  std::atomic<double> first;
-  // Value of a rollout that ends here. Written before the word's terminal; says nothing while that is kNo.
-  double terminal;
+// Of a block in use: where its tree's list of blocks goes on, so that a tree is freed without a walk over its nodes; how many
+// nodes it has; and the value that was first backed up into the parent, once one was. Written by whoever makes the block, before
+// it is published; the value by whoever first visits the expanded parent.
+//
+// Free blocks of one size lie in stacks. The Block of a stack's first block says where the next stack is and how many other
+// blocks are in this one; the further Blocks that a block has room for name those, four each.
+struct Block {
+  static constexpr uint32_t kNodes = 4;
+
+  std::atomic<Index> next;
+  uint32_t count;
+  std::atomic<double> parent_value;
+
+  using Names = std::array<Index, 4>;
+  void set(const Names& names) {
+    next.store(names[0], std::memory_order_relaxed);
+    count = names[1];
+    parent_value.store(std::bit_cast<double>(names[2] | uint64_t{names[3]} << 32), std::memory_order_relaxed);
+  }
+  Names names() const {
+    const auto upper = std::bit_cast<uint64_t>(parent_value.load(std::memory_order_relaxed));
+    return {next.load(std::memory_order_relaxed), count, static_cast<Index>(upper), static_cast<Index>(upper >> 32)};
+  }
 };
-static_assert(sizeof(Values) == 16);
+static_assert(sizeof(Block) == 16);
 
 // A number read and written with relaxed order.
 template <typename T>
@@ -108,12 +146,15 @@ class Relaxed {
 
 // How fields are changed: by one thread at a time, or by many. Each returns what was there before.
 struct Alone {
-  static double add(std::atomic<double>& to, double by) {
-    const double before = to.load(std::memory_order_relaxed);
+  template <typename T>
+  static T add(std::atomic<T>& to, T by) {
+    const T before = to.load(std::memory_order_relaxed);
     to.store(before + by, std::memory_order_relaxed);
     return before;
   }
-  static Word add(Stats& to, uint64_t by) { return change(to, to.bits.load(std::memory_order_relaxed) + by, std::memory_order_relaxed); }
+  static Word add(Stats& to, uint64_t by, std::memory_order order = std::memory_order_relaxed) {
+    return change(to, to.bits.load(std::memory_order_relaxed) + by, order);
+  }
   static Word set(Stats& to, uint64_t bits, std::memory_order order = std::memory_order_release) {
     return change(to, to.bits.load(std::memory_order_relaxed) | bits, order == std::memory_order_acq_rel ? std::memory_order_release : order);
   }
@@ -127,8 +168,11 @@ struct Alone {
   }
 };
 struct Shared {
-  static double add(std::atomic<double>& to, double by) { return to.fetch_add(by, std::memory_order_relaxed); }
-  static Word add(Stats& to, uint64_t by) { return Word(to.bits.fetch_add(by, std::memory_order_relaxed)); }
+  template <typename T>
+  static T add(std::atomic<T>& to, T by) {
+    return to.fetch_add(by, std::memory_order_relaxed);
+  }
+  static Word add(Stats& to, uint64_t by, std::memory_order order = std::memory_order_relaxed) { return Word(to.bits.fetch_add(by, order)); }
   static Word set(Stats& to, uint64_t bits, std::memory_order order = std::memory_order_release) { return Word(to.bits.fetch_or(bits, order)); }
   static Word clear(Stats& to, uint64_t bits) { return Word(to.bits.fetch_and(~bits, std::memory_order_release)); }
 };

@@ -24,7 +24,8 @@ namespace rstar {
 class LogTable {
  public:
   LogTable() : LogTable(shared()) {}
-  explicit LogTable(std::vector<double> table) : LogTable(std::make_shared<const std::vector<double>>(std::move(table))) {}
+  explicit LogTable(std::vector<double> table) : LogTable(std::make_shared<const std::vector<double>>(with_zero(std::move(table)))) {}
+  // Of 0 it is 0: a parent without visits has no exploration term.
   double operator()(uint64_t n) const { return n < size_ ? data_[n] : std::log(static_cast<double>(n)); }
 
  private:
@@ -38,7 +39,13 @@ class LogTable {
     return table;
   }
 
-  std::shared_ptr<const std::vector<double>> table_;  // [0] is never read: a parent without visits has no exploration term
+  static std::vector<double> with_zero(std::vector<double> table) {
+    if (table.empty()) table.emplace_back();
+    table[0] = 0.0;
+    return table;
+  }
+
+  std::shared_ptr<const std::vector<double>> table_;
   const double* data_;
   size_t size_;
 };
@@ -49,7 +56,7 @@ struct Uct {
   double virtual_loss = 1.0;
 };
 
-// UCT of one child. `log_parent` is ln N(parent), or 0 where the parent has no visits.
+// UCT of one child. `log_parent` is ln N(parent).
 inline double uct_value(double value_sum, uint32_t visits, uint32_t in_flight, double log_parent, const Uct& uct) {
   if (visits == 0) {
     if (in_flight == 0) return uct.first_play_urgency;
@@ -64,12 +71,17 @@ inline double uct_value(double value_sum, uint32_t visits, uint32_t in_flight, d
 
 // Position of the best of `count` siblings, at least one. All selectors return the same; "plain" is the formula written down.
 using SelectChild = uint32_t (*)(const Stats* stats, uint32_t count, double log_parent, const Uct& uct);
+// The same for several rollouts one after another: chosen[k] is what the k-th chooses when it sees those before it as virtual
+// visits, at the children and at the parent, which has `parent_visits` for the first. The statistics stay as they are.
+using SelectChildren = void (*)(const Stats* stats, uint32_t count, uint64_t parent_visits, const LogTable& log, const Uct& uct,
+                                std::span<uint32_t> chosen);
 struct Selector {
   const char* name;
-  SelectChild select;
+  SelectChild one;
+  SelectChildren several;
 };
 std::span<const Selector> selectors();  // those that this machine can run, the fastest first, "plain" last
-extern const SelectChild select_child;  // the first of them
+extern const Selector selector;         // the first of them
 
 // The same among siblings that are not terminal; kNone where all are.
 uint32_t select_open_child(const Stats* stats, uint32_t count, double log_parent, const Uct& uct);

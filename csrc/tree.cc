@@ -8,26 +8,30 @@
 namespace rstar {
 
 namespace {
-constexpr uint32_t kMostStacked = 64;  // nodes of a block whose links are used for the others of its stack
-}
+// How many others the first block of a stack has room to name.
+uint32_t most_stacked(uint32_t size) { return (std::min(size, 64u) / Block::kNodes - 1) * static_cast<uint32_t>(Block::Names{}.size()); }
+}  // namespace
 
 Index Stock::take(uint32_t count) {
   std::vector<Index>& blocks = blocks_[Nodes::Space::class_of(count)];
   if (blocks.empty()) {
-    const Index stack = nodes_.space.recycle(count, [this](Index i) -> std::atomic<Index>& { return nodes_.blocks[i].next; });
+    const Index stack = nodes_.space.recycle(count, [this](Index i) -> std::atomic<Index>& { return nodes_.block(i).next; });
     if (stack == kNone) {
       const Index first = nodes_.space.fresh(count);
       const Index last = first + nodes_.space.rounded(count) - 1;
       nodes_.stats.ensure(last);
       nodes_.links.ensure(last);
       nodes_.score.ensure(last);
-      nodes_.values.ensure(last);
-      nodes_.blocks.ensure(last);
+      nodes_.blocks.ensure(last / Block::kNodes);
       return first;
     }
-    const BlockLink* const link = &nodes_.blocks[stack];
-    for (uint32_t i = 0; i < link->count; ++i)
-      blocks.push_back(i % 2 == 0 ? link[1 + i / 2].next.load(std::memory_order_relaxed) : link[1 + i / 2].count);
+    const Block* block = &nodes_.block(stack);
+    const size_t before = blocks.size(), count_of_others = block->count;
+    while (blocks.size() - before < count_of_others) {
+      const Block::Names names = (++block)->names();
+      const size_t left = count_of_others - (blocks.size() - before);
+      blocks.insert(blocks.end(), names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(left, names.size())));
+    }
     return stack;
   }
   const Index first = blocks.back();
@@ -39,7 +43,7 @@ void Stock::put(Index first, uint32_t count) {
   const uint32_t size = nodes_.space.rounded(count);
   std::vector<Index>& blocks = blocks_[Nodes::Space::class_of(count)];
   blocks.push_back(first);
-  if (blocks.size() > 2 * (std::min(size, kMostStacked) - 1)) push_stack(size);
+  if (blocks.size() > most_stacked(size)) push_stack(size);
 }
 
 // Makes a free stack of the blocks of this size, as many as one holds.
@@ -47,25 +51,25 @@ void Stock::push_stack(uint32_t size) {
   std::vector<Index>& blocks = blocks_[Nodes::Space::class_of(size)];
   const Index stack = blocks.back();
   blocks.pop_back();
-  const size_t others = std::min<size_t>(blocks.size(), 2 * (std::min(size, kMostStacked) - 1));
-  BlockLink* const link = &nodes_.blocks[stack];
-  link->count = static_cast<uint32_t>(others);
-  for (uint32_t i = 0; i < others; ++i) {
-    if (i % 2 == 0)
-      link[1 + i / 2].next.store(blocks[i], std::memory_order_relaxed);
-    else
-      link[1 + i / 2].count = blocks[i];
+  const size_t others = std::min<size_t>(blocks.size(), most_stacked(size));
+  Block* block = &nodes_.block(stack);
+  block->count = static_cast<uint32_t>(others);
+  for (size_t i = 0; i < others;) {
+    Block::Names names{};
+    for (Index& name : names)
+      if (i < others) name = blocks[i++];
+    (++block)->set(names);
   }
   blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(others));
-  nodes_.space.release(stack, size, [this](Index i) -> std::atomic<Index>& { return nodes_.blocks[i].next; });
+  nodes_.space.release(stack, size, [this](Index i) -> std::atomic<Index>& { return nodes_.block(i).next; });
 }
 
 void Stock::put_list(Index first) {
   while (first != kNone) {
-    const BlockLink& link = nodes_.blocks[first];
-    const Index next = link.next.load(std::memory_order_relaxed);
-    const uint32_t count = link.count;
-    if (next != kNone) prefetch(&nodes_.blocks[next]);
+    const Block& block = nodes_.block(first);
+    const Index next = block.next.load(std::memory_order_relaxed);
+    const uint32_t count = block.count;
+    if (next != kNone) prefetch(&nodes_.block(next));
     put(first, count);
     first = next;
   }
@@ -73,7 +77,7 @@ void Stock::put_list(Index first) {
 
 Stock::~Stock() {
   for (uint32_t c = 1; c < blocks_.size(); ++c)
-    while (!blocks_[c].empty()) push_stack(c <= 64 ? c : 1u << (c - 64 + 6));
+    while (!blocks_[c].empty()) push_stack(Nodes::Space::size_of(c));
 }
 
 void Path::grow() {
@@ -92,26 +96,71 @@ void Path::free() {
 
 namespace {
 
-// Adds a visit of `value` to one node, and `change` to its word with it.
+constexpr uint64_t kLanded = Word::kVisit - Word::kVirtualVisit;
+
+// Keeps the value of the visit before which the node's word was `before`, if it is the first one. That of a terminal is in its links.
+void note_first(Nodes& nodes, Index node, Word before, double value) {
+  if (before.visits() == 0 && before.is_expanded())
+    nodes.block(nodes.links[node].family().first).parent_value.store(value, std::memory_order_relaxed);
+}
+
+// Adds a visit of `value` to an expanded or terminal node, and `change` to its word with it.
 template <typename Access>
 void visit(Nodes& nodes, Index node, double value, uint64_t change = Word::kVisit) {
   Stats& stats = nodes.stats[node];
-  const double sum = Access::add(stats.value_sum, value);
-  const uint32_t visits = Access::add(stats, change).visits();
-  // The first value is the sum until the second one comes.
-  if constexpr (std::is_same_v<Access, Alone>) {
-    if (visits == 1) nodes.values[node].first.store(sum, std::memory_order_relaxed);
-  } else {
-    if (visits == 0) nodes.values[node].first.store(value, std::memory_order_relaxed);
-  }
+  Access::add(stats.value_sum, value);
+  note_first(nodes, node, Access::add(stats, change), value);
+}
+
+// Adds a visit to a leaf whose claim the caller holds, and gives the claim up.
+template <typename Access>
+void visit_leaf(Nodes& nodes, Index node, double value) {
+  Stats& stats = nodes.stats[node];
+  if (stats.word().visits() == 1) nodes.links[node].set(stats.sum());
+  Access::add(stats.value_sum, value);
+  Access::add(stats, kLanded - Word::kClaimed, std::memory_order_release);
 }
 
 }  // namespace
 
 template <typename Access>
 void backup(Nodes& nodes, const Slot& slot, double value, bool landed) {
-  const uint64_t change = landed ? Word::kVisit - Word::kVirtualVisit : Word::kVisit;
+  const uint64_t change = landed ? kLanded : Word::kVisit;
   for (uint32_t depth = slot.depth + 1; depth-- > 0;) visit<Access>(nodes, slot.path[depth], value, change);
+}
+
+template <typename Access>
+void backup_leaf(Nodes& nodes, const Slot& slot, double value) {
+  visit_leaf<Access>(nodes, slot.node, value);
+  for (uint32_t depth = slot.depth; depth-- > 0;) visit<Access>(nodes, slot.path[depth], value, kLanded);
+}
+
+void backup_leaves(Nodes& nodes, std::span<Slot* const> slots, const double* values) {
+  // began[depth]: the first of the slots behind which all, up to the present one, have the same node at that depth.
+  thread_local std::vector<uint32_t> began;
+  const auto visit_once = [&](Index node, uint32_t begin, uint32_t end) {
+    Stats& stats = nodes.stats[node];
+    double sum = stats.sum(), next;
+    do {
+      next = sum;
+      for (uint32_t at = begin; at < end; ++at) next += values[at];
+    } while (!stats.value_sum.compare_exchange_weak(sum, next, std::memory_order_relaxed));
+    note_first(nodes, node, Shared::add(stats, (end - begin) * kLanded), values[begin]);
+  };
+  uint32_t open = 0;  // depths that have begun
+  for (uint32_t at = 0; at <= slots.size(); ++at) {
+    uint32_t common = 0;
+    if (at < slots.size()) {
+      const Slot& slot = *slots[at];
+      if (began.size() < slot.depth) began.resize(slot.depth);
+      while (common < open && common < slot.depth && slot.path[common] == slots[at - 1]->path[common]) ++common;
+    }
+    for (; open > common; --open) visit_once(slots[at - 1]->path[open - 1], began[open - 1], at);
+    if (at == slots.size()) break;
+    // The leaf itself is held by this slot alone.
+    for (; open < slots[at]->depth; ++open) began[open] = at;
+    visit_leaf<Shared>(nodes, slots[at]->node, values[at]);
+  }
 }
 
 template <typename Access>
@@ -126,10 +175,10 @@ template <typename Access>
 bool descend(Nodes& nodes, const Rules& rules, const LogTable& log, Slot& slot, Index first, uint32_t count) {
   const Word here = nodes.stats[slot.node].word();
   const uint64_t parent_visits = uint64_t{here.visits()} + here.in_flight() - 1;  // this rollout is one of those in flight
-  const double log_parent = parent_visits == 0 ? 0.0 : log(parent_visits);
+  const double log_parent = log(parent_visits);
   Stats* const children = &nodes.stats[first];
   const uint32_t best = rules.reference ? select_open_child(children, count, log_parent, rules.uct)
-                                        : select_child(children, count, log_parent, rules.uct);
+                                        : selector.one(children, count, log_parent, rules.uct);
   if (best == kNone) return false;
   Access::add(children[best], Word::kVirtualVisit);
   slot.stand(slot.depth + 1, first + best);
@@ -171,58 +220,43 @@ Arrival walk(Nodes& nodes, const Rules& rules, const LogTable& log, Slot& slot) 
     Stats& stats = nodes.stats[slot.node];
     const Word word = stats.word(std::memory_order_acquire);
     if (word.terminal() != Terminal::kNo) {
-      backup<Access>(nodes, slot, nodes.values[slot.node].terminal, true);
+      const Links& links = nodes.links[slot.node];
+      backup<Access>(nodes, slot, word.is_expanded() ? nodes.stats[links.family().first].sum() : links.value(), true);
       return Arrival::kEnded;
     }
     if (word.is_expanded()) {
-      const Links& links = nodes.links[slot.node];
-      descend<Access>(nodes, rules, log, slot, links.first_child.load(std::memory_order_relaxed), links.child_count);
+      const Links::Family family = nodes.links[slot.node].family();
+      descend<Access>(nodes, rules, log, slot, family.first, family.count);
       continue;
     }
     const Word before = Access::set(stats, Word::kClaimed, std::memory_order_acq_rel);
-    if (before.is_expanded()) continue;  // between the two looks
+    if (before.is_expanded() || before.terminal() != Terminal::kNo) continue;  // between the two looks
     return before.is_claimed() ? Arrival::kWait : Arrival::kLeaf;
   }
 }
 
 namespace {
 
-constexpr uint32_t kMostTogether = 64;  // siblings that are copied to be chosen among; wider blocks are walked one by one
+constexpr size_t kGroupsAhead = 6;  // how far ahead of its use the memory of a family is asked for
 
-// Some of the slots, side by side, that stand on one node.
-struct Group {
-  uint32_t begin, end;
-};
-
-// Chooses a child for each slot of the group. Returns the groups that stand on the chosen children, in `groups`.
-void descend_together(Nodes& nodes, const Rules& rules, const LogTable& log, std::span<Slot*> slots, Group group, Index first,
-                      uint32_t count, std::vector<Slot*>& moved, std::vector<Group>& groups) {
-  const Index node = slots[group.begin]->node;
-  const uint32_t size = group.end - group.begin;
-  const Word here = nodes.stats[node].word();
-  Stats* const children = &nodes.stats[first];
-  // A slot sees those before it as virtual visits, and none behind it.
-  uint64_t parent_visits = uint64_t{here.visits()} + here.in_flight() - size;
-  Stats siblings[kMostTogether];
-  for (uint32_t i = 0; i < count; ++i) {
-    siblings[i].value_sum.store(children[i].sum(), std::memory_order_relaxed);
-    siblings[i].bits.store(children[i].bits.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  }
-  uint32_t sizes[kMostTogether] = {};
-  for (uint32_t at = group.begin; at < group.end; ++at, ++parent_visits) {
-    const uint32_t best = select_child(siblings, count, parent_visits == 0 ? 0.0 : log(parent_visits), rules.uct);
-    Alone::add(siblings[best], Word::kVirtualVisit);
-    ++sizes[best];
-    slots[at]->stand(slots[at]->depth + 1, first + best);
-  }
+// Moves the slots of the group, which stand on one node, to the children that they chose.
+void enter(Nodes& nodes, Walkers& walkers, Walkers::Group group, Index first, uint32_t count) {
+  auto& [slots, arrivals, groups, next, families, chosen, begins, moved] = walkers;
+  for (uint32_t at = group.begin; at < group.end; ++at) slots[at]->stand(slots[at]->depth + 1, first + chosen[at]);
+  const auto came = [&](uint32_t child, uint32_t begin, uint32_t end) {
+    Shared::add(nodes.stats[first + child], (end - begin) * Word::kVirtualVisit);
+    prefetch(&nodes.links[first + child]);
+    next.push_back({begin, end});
+  };
+  if (group.end - group.begin == 1) return came(chosen[group.begin], group.begin, group.end);
   // Slots of one child next to each other, in order.
-  uint32_t begins[kMostTogether], begin = group.begin;
+  begins.assign(count, 0);
+  for (uint32_t at = group.begin; at < group.end; ++at) ++begins[chosen[at]];
+  uint32_t begin = group.begin;
   for (uint32_t i = 0; i < count; ++i) {
-    begins[i] = begin;
-    if (sizes[i] == 0) continue;
-    groups.push_back({begin, begin + sizes[i]});
-    begin += sizes[i];
-    Shared::add(children[i], sizes[i] * Word::kVirtualVisit);
+    const uint32_t size = std::exchange(begins[i], begin);
+    if (size != 0) came(i, begin, begin + size);
+    begin += size;
   }
   moved.assign(slots.begin() + group.begin, slots.begin() + group.end);
   for (Slot* slot : moved) slots[begins[slot->node - first]++] = slot;
@@ -230,47 +264,62 @@ void descend_together(Nodes& nodes, const Rules& rules, const LogTable& log, std
 
 }  // namespace
 
-void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, std::span<Slot*> slots, std::vector<Arrival>& arrivals) {
+void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, Walkers& walkers) {
+  auto& [slots, arrivals, groups, next, families, chosen, begins, moved] = walkers;
+  if (slots.size() == 1) {
+    arrivals.assign(1, walk<Shared>(nodes, rules, log, *slots[0]));
+    return;
+  }
   arrivals.assign(slots.size(), Arrival::kWait);
-  std::vector<Group> groups{{0, static_cast<uint32_t>(slots.size())}}, next;
-  std::vector<std::pair<Index, uint32_t>> families;
-  std::vector<Slot*> moved;
-  // A level at a time, so that the memory of all groups is on its way while that of the first is used.
+  chosen.resize(slots.size());
+  groups.assign(1, {0, static_cast<uint32_t>(slots.size())});
+  // A level at a time, so that the memory of the next groups is on its way while that of one is used; and first all choose, then
+  // all move, so that choices, which take long to come out, overlap.
   while (!groups.empty()) {
-    families.clear();
-    for (const Group& group : groups) {
-      families.push_back(nodes.children(slots[group.begin]->node));
-      const auto [first, count] = families.back();
-      nodes.prefetch_family(first, count);
+    families.resize(groups.size());
+    const auto fetch = [&](size_t g) {
+      if (g >= groups.size()) return;
+      families[g] = nodes.children(slots[groups[g].begin]->node);
+      nodes.prefetch_family(families[g].first, families[g].second);
+    };
+    for (size_t g = 0; g < kGroupsAhead; ++g) fetch(g);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      fetch(g + kGroupsAhead);
+      const auto [begin, end] = groups[g];
+      const auto [first, count] = families[g];
+      if (first == kNone) continue;
+      const Word here = nodes.stats[slots[begin]->node].word();
+      // A slot sees those before it as virtual visits, and none behind it.
+      const uint64_t parent_visits = uint64_t{here.visits()} + here.in_flight() - (end - begin);
+      const Stats* const children = &nodes.stats[first];
+      if (end - begin == 1)
+        chosen[begin] = selector.one(children, count, log(parent_visits), rules.uct);
+      else
+        selector.several(children, count, parent_visits, log, rules.uct, std::span(chosen).subspan(begin, end - begin));
     }
     next.clear();
     for (size_t g = 0; g < groups.size(); ++g) {
-      const Group group = groups[g];
       const auto [first, count] = families[g];
-      if (first == kNone) {
-        for (uint32_t at = group.begin; at < group.end; ++at) arrivals[at] = walk<Shared>(nodes, rules, log, *slots[at]);
-      } else if (group.end - group.begin > 1 && count <= kMostTogether) {
-        descend_together(nodes, rules, log, slots, group, first, count, moved, next);
+      if (first != kNone) {
+        enter(nodes, walkers, groups[g], first, count);
       } else {
-        for (uint32_t at = group.begin; at < group.end; ++at) {
-          descend<Shared>(nodes, rules, log, *slots[at], first, count);
-          next.push_back({at, at + 1});
-        }
+        for (uint32_t at = groups[g].begin; at < groups[g].end; ++at) arrivals[at] = walk<Shared>(nodes, rules, log, *slots[at]);
       }
-    }
-    for (const Group& group : next) {
-      prefetch(&nodes.stats[slots[group.begin]->node]);
-      prefetch(&nodes.links[slots[group.begin]->node]);
     }
     std::swap(groups, next);
   }
 }
 
+namespace {
+
+// Puts a block at the front of a tree's list, and the leaf's first value, if it has one, into it.
 template <typename Access>
-void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first,
-            std::atomic<Index>& blocks) {
-  BlockLink& block = nodes.blocks[first];
+void attach(Nodes& nodes, Index leaf, Index first, uint32_t count, std::atomic<Index>& blocks) {
+  Block& block = nodes.block(first);
   block.count = count;
+  const Stats& stats = nodes.stats[leaf];
+  const uint32_t visits = stats.word().visits();
+  if (visits != 0) block.parent_value.store(visits == 1 ? stats.sum() : nodes.links[leaf].value(), std::memory_order_relaxed);
   // Only pushed to while the tree lives: nothing is read through the list before all pushes have been seen to end.
   Index next = blocks.load(std::memory_order_relaxed);
   block.next.store(next, std::memory_order_relaxed);
@@ -278,45 +327,60 @@ void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* 
     blocks.store(first, std::memory_order_relaxed);
   else
     while (!blocks.compare_exchange_weak(next, first, std::memory_order_relaxed)) block.next.store(next, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+template <typename Access>
+void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first,
+            std::atomic<Index>& blocks) {
+  attach<Access>(nodes, slot.node, first, count, blocks);
   // A block lies within its chunks: its places are looked up once.
   Stats* const stats = &nodes.stats[first];
-  Values* const values = &nodes.values[first];
+  Links* const below = &nodes.links[first];
   bool scored = false;
   for (uint32_t i = 0; i < count; ++i) {
     const NewChild& child = children[i];
     const bool is_terminal = child.terminal != Terminal::kNo;
     const bool counts = !std::isnan(child.value) && (rules.own_visits || (rules.reference && is_terminal));
     new (&stats[i]) Stats{counts ? child.value : 0.0, (counts ? Word::kVisit : 0) | Word::of(child.terminal)};
-    if (is_terminal) values[i].terminal = child.value;
-    if (std::is_same_v<Access, Shared> && counts) values[i].first.store(child.value, std::memory_order_relaxed);
-    if (rules.reference && child.terminal == Terminal::kAnswer) backup<Access>(nodes, slot, child.value, false);
+    if (is_terminal) below[i].set(child.value);
     scored = scored || !std::isnan(child.score);
   }
   if (scored) {
     float* const scores = &nodes.score[first];
     for (uint32_t i = 0; i < count; ++i) scores[i] = children[i].score;
   }
-  Links& links = nodes.links[slot.node];
-  links.first_child.store(first, std::memory_order_relaxed);
-  links.child_count = static_cast<uint16_t>(count);
-  links.scored = scored;
+  nodes.links[slot.node].set({first, count, scored});
   Access::set(nodes.stats[slot.node], Word::kExpanded);
+  if (!rules.reference) return;
+  for (uint32_t i = 0; i < count; ++i)
+    if (children[i].terminal == Terminal::kAnswer) backup<Access>(nodes, slot, children[i].value, false);
 }
 
 template <typename Access>
-void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal, double value) {
-  nodes.values[slot.node].terminal = value;
-  nodes.links[slot.node].first_child.store(kNone, std::memory_order_relaxed);
+void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal, double value, Index first, std::atomic<Index>& blocks) {
+  Links& links = nodes.links[slot.node];
+  uint64_t bits = Word::of(terminal);
+  if (first == kNone) {
+    links.set(value);
+  } else {
+    attach<Access>(nodes, slot.node, first, 1, blocks);
+    new (&nodes.stats[first]) Stats{value, 0};
+    links.set({first, 0, false});
+    bits |= Word::kExpanded;
+  }
   if (rules.reference) visit<Access>(nodes, slot.node, value);
-  Access::set(nodes.stats[slot.node], Word::of(terminal) | Word::kExpanded);
+  Access::set(nodes.stats[slot.node], bits);
 }
 
 #define RSTAR_INSTANTIATE(Access)                                                                  \
   template Arrival walk<Access>(Nodes&, const Rules&, const LogTable&, Slot&);                     \
-  template void backup<Access>(Nodes&, const Slot&, double, bool);                             \
+  template void backup<Access>(Nodes&, const Slot&, double, bool);                                 \
+  template void backup_leaf<Access>(Nodes&, const Slot&, double);                                  \
   template void retreat<Access>(Nodes&, const Slot&);                                              \
   template void expand<Access>(Nodes&, const Rules&, const Slot&, const NewChild*, uint32_t, Index, std::atomic<Index>&); \
-  template void close<Access>(Nodes&, const Rules&, const Slot&, Terminal, double);
+  template void close<Access>(Nodes&, const Rules&, const Slot&, Terminal, double, Index, std::atomic<Index>&);
 RSTAR_INSTANTIATE(Alone)
 RSTAR_INSTANTIATE(Shared)
 #undef RSTAR_INSTANTIATE

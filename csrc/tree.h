@@ -38,40 +38,35 @@ struct Rules {
   uint32_t max_expansions = 0;
 };
 
-// One for each node. A block in use has in that of its first node where its tree's list of blocks goes on, so that a tree is
-// freed without a walk over its nodes. Free blocks of one size lie in stacks: of a stack's first block, the link of the first
-// node says where the next stack is and how many other blocks are in this one; those of its further nodes name them, two each.
-struct BlockLink {
-  std::atomic<Index> next;
-  uint32_t count;  // of nodes in a block in use; of other blocks in a stack
-};
-
 // All nodes of a forest: parallel arrays under one index space.
 struct Nodes {
-  static constexpr uint32_t kChunkBits = 17;  // a chunk of Stats is one huge page
+  static constexpr uint32_t kChunkBits = 18;  // a chunk of the smallest array that every node uses is one huge page
   static constexpr uint32_t kMostChildren = 1u << 14;
-  using Space = IndexSpace<kChunkBits>;
+  using Space = IndexSpace<kChunkBits, Block::kNodes>;
 
   Space space;
-  Chunked<Stats, kChunkBits, true> stats;
+  Chunked<Stats, kChunkBits, true> stats{0};
   Chunked<Links, kChunkBits, true> links;
   Chunked<float, kChunkBits, true> score;
-  Chunked<Values, kChunkBits, true> values;
-  Chunked<BlockLink, kChunkBits, true> blocks;
+  Chunked<Block, kChunkBits - 2, true> blocks;  // by first node / Block::kNodes
 
-  // Children of an expanded node: the first one and how many; {kNone, 0} of any other.
+  // Children of a node: the first one and how many; {kNone, 0} where it has none.
   std::pair<Index, uint32_t> children(Index node) const {
     if (!stats[node].word(std::memory_order_acquire).is_expanded()) return {kNone, 0};
-    const Index first = links[node].first_child.load(std::memory_order_relaxed);
-    return {first, first == kNone ? 0u : links[node].child_count};
+    const Links::Family family = links[node].family();
+    return {family.count == 0 ? kNone : family.first, family.count};
   }
+  Block& block(Index first) { return blocks[first / Block::kNodes]; }
+  const Block& block(Index first) const { return blocks[first / Block::kNodes]; }
   // Asks for the statistics of a family, as far as a vectorized selection reads them.
   void prefetch_family(Index first, uint32_t count) const {
-    for (uint32_t i = 0; i < std::min(count, 64u); i += 4) prefetch(&stats[first + i]);
+    if (first == kNone) return;
+    const Stats* const family = &stats[first];
+    for (uint32_t i = 0; i < std::min(count, 64u); i += 4) prefetch(family + i);
   }
   // Address space that is taken; what was never written costs no memory.
   uint64_t reserved_bytes() const {
-    return uint64_t{stats.available()} * (sizeof(Stats) + sizeof(Links) + sizeof(float) + sizeof(Values) + sizeof(BlockLink));
+    return uint64_t{stats.available()} * (sizeof(Stats) + sizeof(Links) + sizeof(float) + sizeof(Block) / Block::kNodes);
   }
 };
 
@@ -144,7 +139,7 @@ class Gate {
 };
 
 // A rollout in flight.
-struct Slot {
+struct alignas(64) Slot {
   // Who may touch the other fields: the thread that took the slot, until it gives it on.
   Gate gate;
   Index node{kNone};
@@ -173,15 +168,38 @@ Arrival walk(Nodes& nodes, const Rules& rules, const LogTable& log, Slot& slot);
 template <typename Access>
 void backup(Nodes& nodes, const Slot& slot, double value, bool landed);
 
+
+// Ends the rollout of the slot at the leaf that it holds, which stays a leaf.
+template <typename Access>
+void backup_leaf(Nodes& nodes, const Slot& slot, double value);
+
+// As backup_leaf for slots of one tree, one after another, but that a node on several paths next to each other is updated once
+// for all of them.
+void backup_leaves(Nodes& nodes, std::span<Slot* const> slots, const double* values);
+
 // Ends one virtual visit on every node of the slot's path.
 template <typename Access>
 void retreat(Nodes& nodes, const Slot& slot);
 
-// Walks the rollouts of several slots, all standing on the root, to where each one stops; `arrivals[i]` is that of slots[i].
+// Memory that walk_together uses, kept from call to call.
+struct Walkers {
+  // Slots, side by side, that stand on one node.
+  struct Group {
+    uint32_t begin, end;
+  };
+  std::vector<Slot*> slots;       // in: all on the root of one tree
+  std::vector<Arrival> arrivals;  // out: of each of them; both are reordered
+  std::vector<Group> groups, next;
+  std::vector<std::pair<Index, uint32_t>> families;
+  std::vector<uint32_t> chosen, begins;
+  std::vector<Slot*> moved;
+};
+
+// Walks the rollouts of several slots, all standing on the root, to where each one stops.
 //
 // The same as walking them one after another, but that no visit is backed up before all have chosen; each node on the way is
 // read once and updated once for all of them.
-void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, std::span<Slot*> slots, std::vector<Arrival>& arrivals);
+void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, Walkers& walkers);
 
 struct NewChild {
   double value;  // PPM score, or of a terminal its value; NaN without one
@@ -195,8 +213,9 @@ template <typename Access>
 void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first,
             std::atomic<Index>& blocks);
 
-// Makes the claimed leaf terminal.
+// Makes the claimed leaf terminal. `first`: a block of one node where the leaf was visited, which then holds what Links has no
+// room for; kNone where it was not.
 template <typename Access>
-void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal, double value);
+void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal, double value, Index first, std::atomic<Index>& blocks);
 
 }  // namespace rstar

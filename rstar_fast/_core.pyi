@@ -68,10 +68,10 @@ def microbench_single(simulations: typing.SupportsInt | typing.SupportsIndex, ch
     """
     What the tree costs with a free evaluator (csrc/microbench.h): one tree, one simulation at a time.
     """
-def select_child(selector: str, value_sums: numpy.typing.NDArray[numpy.float64], visits: numpy.typing.NDArray[numpy.uint32], in_flight: numpy.typing.NDArray[numpy.uint16], parent_visits: typing.SupportsInt | typing.SupportsIndex, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0) -> int:
+def select_child(selector: str, value_sums: numpy.typing.NDArray[numpy.float64], visits: numpy.typing.NDArray[numpy.uint32], in_flight: numpy.typing.NDArray[numpy.uint16], parent_visits: typing.SupportsInt | typing.SupportsIndex, rollouts: typing.SupportsInt | typing.SupportsIndex = 1, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0) -> numpy.typing.NDArray[numpy.uint32]:
     """
-    Position of the child that UCT chooses, by one of SELECTORS: value_sums float64, visits uint32, in_flight uint16, all [n]. All selectors give the same; searches use the first.
+    Positions of the children that UCT chooses for rollouts one after another, [rollouts] uint32, by one of SELECTORS: value_sums float64, visits uint32, in_flight uint16, all [n]. Each rollout sees those before it as virtual visits. All selectors give the same; searches use the first.
     """
 COMPILER: str = '12.2.0'
-NODE_BYTES: tuple = (16, 8, 20)
+NODE_BYTES: tuple = (16, 8, 8)
 SELECTORS: tuple = ('avx512', 'avx2', 'plain')

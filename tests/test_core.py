@@ -257,18 +257,23 @@ _child = st.tuples(
 @given(
     children=st.lists(_child, min_size=1, max_size=80),
     copies=st.integers(1, 9),
+    rollouts=st.integers(1, 6),
     parent=st.one_of(st.integers(0, 10**4), st.integers(0, 2**40)),
     c=st.sampled_from([0.0, 0.7, 2.0, 1e6]),
     urgency=st.sampled_from([0.0, -1.0, 10.0, math.inf, -math.inf]),
     loss=st.sampled_from([0.0, 1.0, 0.5]),
 )
 def test_every_selector_is_the_formula(
-    children: list[tuple[float, int, int]], copies: int, parent: int, c: float, urgency: float, loss: float
+    children: list[tuple[float, int, int]], copies: int, rollouts: int, parent: int, c: float, urgency: float, loss: float
 ) -> None:
     children = (children * copies)[:90]
     sums = [value * count for value, count, _ in children]
     visits, flying = [count for _, count, _ in children], [out for *_, out in children]
-    expected = model_choice(sums, visits, flying, parent, c, urgency, loss)
+    out = flying.copy()
+    expected = []
+    for rollout in range(rollouts):
+        expected.append(model_choice(sums, visits, out, parent + rollout, c, urgency, loss))
+        out[expected[-1]] += 1
     for selector in _core.SELECTORS:
         chosen = _core.select_child(
             selector,
@@ -276,11 +281,12 @@ def test_every_selector_is_the_formula(
             np.array(visits, np.uint32),
             np.array(flying, np.uint16),
             parent,
+            rollouts,
             c=c,
             first_play_urgency=urgency,
             virtual_loss=loss,
         )
-        assert chosen == expected, selector
+        assert chosen.tolist() == expected, selector
 
 
 def test_selectors_take_values_beyond_single_precision() -> None:
@@ -289,7 +295,7 @@ def test_selectors_take_values_beyond_single_precision() -> None:
             chosen = _core.select_child(
                 selector, np.array(sums), np.ones(3, np.uint32), np.zeros(3, np.uint16), 5, c=1.0, first_play_urgency=0.0
             )
-            assert chosen == best, selector
+            assert chosen.tolist() == [best], selector
     assert _core.SELECTORS[-1] == "plain"
     with pytest.raises(ValueError, match="SELECTORS"):
         _core.select_child("none", np.ones(1), np.ones(1, np.uint32), np.ones(1, np.uint16), 1)

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -78,27 +79,39 @@ struct Work {
   std::atomic<uint32_t> added{0}, finished{0};
   std::atomic<uint64_t> leaves{0};
 
-  void give_back(Random& random, const Leaf& leaf) {
-    const uint32_t draw = below(random, 100);
-    if (draw < 8) {
-      forest.cancel(leaf.ticket);
-    } else if (draw < 12) {
-      forest.close(leaf.ticket, Terminal::kNoCandidates, -1.0);
-    } else if (draw < 40 && plan.values_leaves) {
-      const double value = between(random, -1, 1);
-      forest.backup({&leaf.ticket, 1}, {&value, 1});
-    } else {
-      const auto children = draw_children(random, leaf.depth, plan.own_visits);
-      const auto count = static_cast<uint32_t>(children.size());
-      forest.expand({&leaf.ticket, 1}, {&count, 1}, children);
+  // Gives some leaves back, a kind at a time, and makes sure that their tickets are used up.
+  void give_back(Random& random, std::span<const Leaf> back) {
+    std::vector<Ticket> to_value, to_expand;
+    std::vector<double> values;
+    std::vector<uint32_t> counts;
+    std::vector<NewChild> children;
+    for (const Leaf& leaf : back) {
+      const uint32_t draw = below(random, 100);
+      if (draw < 8) {
+        forest.cancel(leaf.ticket);
+      } else if (draw < 12) {
+        forest.close(leaf.ticket, Terminal::kNoCandidates, -1.0);
+      } else if (draw < 40 && plan.values_leaves) {
+        to_value.push_back(leaf.ticket);
+        values.push_back(between(random, -1, 1));
+      } else {
+        const auto drawn = draw_children(random, leaf.depth, plan.own_visits);
+        to_expand.push_back(leaf.ticket);
+        counts.push_back(static_cast<uint32_t>(drawn.size()));
+        children.insert(children.end(), drawn.begin(), drawn.end());
+      }
     }
-    bool used_up = false;
-    try {
-      forest.cancel(leaf.ticket);
-    } catch (const UsageError&) {
-      used_up = true;
+    forest.backup(to_value, values);
+    forest.expand(to_expand, counts, children);
+    for (const Leaf& leaf : back) {
+      bool used_up = false;
+      try {
+        forest.cancel(leaf.ticket);
+      } catch (const UsageError&) {
+        used_up = true;
+      }
+      CHECK(used_up);
     }
-    CHECK(used_up);
   }
 
   void run(uint64_t seed) {
@@ -116,12 +129,13 @@ struct Work {
         forest.remove(tree);
         finished.fetch_add(1);
       }
-      std::shuffle(kept.begin(), kept.end(), random);
+      if (below(random, 2) == 0) std::shuffle(kept.begin(), kept.end(), random);  // else as they came: neighbours side by side
       size_t keep = below(random, 4);
       if (found.empty()) keep = 0;  // somebody must move on
       while (kept.size() > keep) {
-        give_back(random, kept.back());
-        kept.pop_back();
+        const size_t some = std::min<size_t>(kept.size() - keep, 1 + below(random, 12));
+        give_back(random, std::span(kept).last(some));
+        kept.resize(kept.size() - some);
       }
     }
     for (const Leaf& leaf : kept) std::fprintf(stderr, "leaf %lld is left\n", static_cast<long long>(leaf.ticket)), std::abort();
