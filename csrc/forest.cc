@@ -108,16 +108,16 @@ bool Forest::owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotSta
   return false;
 }
 
-void Forest::hand_out(uint32_t id, uint32_t position, Slot& slot, Found& found) {
+void Forest::hand_out(uint32_t id, uint64_t position, Slot& slot, Found& found) {
   const uint32_t generation = slot.gate.next_generation();  // below 2^30: a ticket, generation << 32 | slot, is not negative
   const uint64_t index = static_cast<uint64_t>(slot.index);
   found.leaves.emplace_back(position, Leaf{static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
   slot.gate.hand_out();
 }
 
-// A leaf from each of the trees at positions `from` to `to`, `most` in all. Each tree has one slot. The trees are worked on in
+// A leaf from each of the trees, which stand at `position` and behind it, `most` in all. Each tree has one slot. The trees are worked on in
 // turn, a stage at a time, so that the memory of all is on its way while that of the first is used.
-size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size_t most, Found& found) {
+size_t Forest::take_run(std::span<const uint32_t> trees, uint64_t position, size_t most, Found& found) {
   Slot* slots[kRun];
   SlotState was[kRun];
   TreeWord running[kRun];
@@ -156,7 +156,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size
       if (!has_rollout) Alone::add(tree.ended, 1u);
     }
     if (is_out) {
-      hand_out(trees[i], position + static_cast<uint32_t>(i), slot, found);
+      hand_out(trees[i], position + i, slot, found);
       ++taken;
       continue;
     }
@@ -167,7 +167,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint32_t position, size
 }
 
 // What becomes of a slot after its walk.
-void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot, Found& found, size_t& taken) {
+void Forest::arrived(Arrival arrival, uint32_t id, uint64_t position, Slot& slot, Found& found, size_t& taken) {
   if (arrival == Arrival::kLeaf) {
     hand_out(id, position, slot, found);
     ++taken;
@@ -180,7 +180,7 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint32_t position, Slot& slot
 }
 
 // Up to `most` leaves of a tree: of rollouts under way first, then of new ones, which walk down together.
-size_t Forest::take_several(uint32_t id, TreeWord running, uint32_t position, size_t most, Found& found) {
+size_t Forest::take_several(uint32_t id, TreeWord running, uint64_t position, size_t most, Found& found) {
   Tree& tree = trees_[id];
   size_t taken = 0;
   found.idle.clear();
@@ -219,29 +219,32 @@ bool Forest::is_finished(Tree& tree, TreeWord running) {
 size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished) {
   const uint32_t count = tree_count();
   if (count == 0) return 0;
-  const uint32_t begin = cursor_.load(std::memory_order_relaxed) % count;
   const int64_t share = static_cast<int64_t>(std::min<size_t>(slots_per_tree_, std::max<size_t>(1, limit / count)));
-  std::atomic<uint32_t> next{0};
+  std::atomic<uint32_t> looked_at{0};
   std::atomic<int64_t> budget{static_cast<int64_t>(limit)};
   const auto work = [&](Found& found) {
-    while (budget.load(std::memory_order_relaxed) > 0) {
-      const uint32_t from = next.fetch_add(kRun, std::memory_order_relaxed);
-      if (from >= count) return;
-      const uint32_t to = std::min(from + kRun, count);
-      // The run's part of the budget is taken at once, and what is left of it given back.
-      const int64_t wanted = share * (to - from);
-      int64_t mine = std::min(wanted, budget.fetch_sub(wanted, std::memory_order_relaxed));
-      const int64_t over = wanted - std::max<int64_t>(mine, 0);
-      uint32_t run[kRun];
-      for (uint32_t at = from; at < to; ++at) run[at - from] = begin + at < count ? begin + at : begin + at - count;
-      if (slots_per_tree_ == 1 && mine > 0) mine -= static_cast<int64_t>(take_run({run, to - from}, from, static_cast<size_t>(mine), found));
-      for (uint32_t at = from; at < to && mine > 0 && slots_per_tree_ > 1; ++at) {
-        const uint32_t id = run[at - from];
-        const TreeWord running = trees_[id].word.load(std::memory_order_acquire);
-        if (state_of(running) != TreeState::kRunning) continue;
-        mine -= static_cast<int64_t>(take_several(id, running, at, static_cast<size_t>(std::min(share, mine)), found));
+    for (int64_t left = budget.load(std::memory_order_relaxed); left > 0;) {
+      // A run of trees and its part of the budget. No tree comes into it that the budget does not reach: whoever takes the
+      // next run, in this select or in another one beside it, begins behind the last tree served.
+      const int64_t wanted = std::min(left, share * kRun);
+      if (!budget.compare_exchange_weak(left, left - wanted, std::memory_order_relaxed)) continue;
+      const uint32_t reached = static_cast<uint32_t>((wanted + share - 1) / share);
+      const uint32_t before = looked_at.fetch_add(reached, std::memory_order_relaxed);
+      const uint32_t size = std::min(reached, count - std::min(before, count));
+      int64_t mine = wanted;
+      if (size != 0) {
+        const uint64_t position = count == 1 ? 0 : cursor_.fetch_add(size, std::memory_order_relaxed);
+        uint32_t run[kRun];
+        for (uint32_t i = 0; i < size; ++i) run[i] = static_cast<uint32_t>((position + i) % count);
+        if (slots_per_tree_ == 1) mine -= static_cast<int64_t>(take_run({run, size}, position, static_cast<size_t>(mine), found));
+        for (uint32_t i = 0; i < size && mine > 0 && slots_per_tree_ > 1; ++i) {
+          const TreeWord running = trees_[run[i]].word.load(std::memory_order_acquire);
+          if (state_of(running) != TreeState::kRunning) continue;
+          mine -= static_cast<int64_t>(take_several(run[i], running, position + i, static_cast<size_t>(std::min(share, mine)), found));
+        }
       }
-      budget.fetch_add(over + std::max<int64_t>(mine, 0), std::memory_order_relaxed);
+      left = budget.fetch_add(mine, std::memory_order_relaxed) + mine;
+      if (size == 0) return;
     }
   };
   threads = std::max(1u, std::min(threads, (count + kRun - 1) / kRun));
@@ -265,8 +268,6 @@ size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, s
   }
   auto& ordered = found[0].leaves;
   for (const auto& [position, leaf] : ordered) leaves.push_back(leaf);
-  const uint32_t end = ordered.empty() ? begin : (begin + ordered.back().first + 1) % count;
-  if (end != begin) cursor_.store(end, std::memory_order_relaxed);  // one tree: no thread takes the line from another
   return ordered.size();
 }
 
@@ -348,23 +349,25 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
   }
   const auto fetch = [&](size_t b) {
     if (b >= slots.size()) return;
-    for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 4) prefetch_to_write(&nodes_.stats[firsts[b] + i]);
-    if (rules_.own_visits)
-      for (uint32_t i = 0; i < std::min(counts[b], 64u); i += 16) prefetch_to_write(&nodes_.score[firsts[b] + i]);
+    const uint32_t most = std::min(counts[b], 64u);
+    Stats* const stats = &nodes_.stats[firsts[b]];
+    for (uint32_t i = 0; i < most; i += 4) prefetch_to_write(stats + i);
+    float* const scores = &nodes_.score[firsts[b]];
+    for (uint32_t i = 0; i < most && rules_.own_visits; i += 16) prefetch_to_write(scores + i);
     prefetch_to_write(&nodes_.block(firsts[b]));
     prefetch_to_write(&nodes_.links[slots[b]->node]);
   };
   for (size_t b = 0; b < kAhead; ++b) fetch(b);
-  size_t at = 0;
-  for (size_t b = 0; b < slots.size(); ++b) {
-    fetch(b + kAhead);
-    Slot& slot = *slots[b];
-    with_access([&](auto access) {
-      rstar::expand<decltype(access)>(nodes_, rules_, slot, children.data() + at, counts[b], firsts[b], trees_[slot.tree].blocks);
-    });
-    at += counts[b];
-    slot.gate.give(SlotState::kReady);
-  }
+  with_access([&](auto access) {
+    const NewChild* next = children.data();
+    for (size_t b = 0; b < slots.size(); ++b) {
+      fetch(b + kAhead);
+      Slot& slot = *slots[b];
+      rstar::expand<decltype(access)>(nodes_, rules_, slot, next, counts[b], firsts[b], trees_[slot.tree].blocks);
+      next += counts[b];
+      slot.gate.give(SlotState::kReady);
+    }
+  });
   return firsts;
 }
 

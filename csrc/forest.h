@@ -43,7 +43,7 @@ using TreeWord = uint32_t;
 inline TreeState state_of(TreeWord word) { return static_cast<TreeState>(word & 3u); }
 inline TreeWord with_state(TreeWord word, TreeState state) { return (word & ~3u) | static_cast<uint32_t>(state); }
 
-struct Tree {
+struct alignas(64) Tree {
   // kRunning -> kFinished by the select that sees the last rollout end; -> kRemoving by remove(). Release/acquire.
   std::atomic<TreeWord> word{0};
   // Rollouts started, cancelled ones taken back. Never above target. Relaxed: compare-exchange decides who starts one.
@@ -102,9 +102,9 @@ class Forest {
   static constexpr size_t kAhead = 8;    // how far ahead of its use memory is asked for
   static constexpr uint64_t kNoLimit = ~uint64_t{0};
 
-  // What one thread found in a pass: leaves in the order of the trees' positions from the cursor.
+  // What one thread found in a pass: leaves by the cursor's positions.
   struct Found {
-    std::vector<std::pair<uint32_t, Leaf>> leaves;
+    std::vector<std::pair<uint64_t, Leaf>> leaves;
     std::vector<uint32_t> finished;
     std::vector<Slot*> idle;  // owned slots without a rollout
     Walkers walkers;
@@ -117,10 +117,10 @@ class Forest {
   }
   template <typename Access>
   uint32_t start(Tree& tree, std::span<Slot* const> slots);
-  void hand_out(uint32_t tree, uint32_t position, Slot& slot, Found& found);
-  size_t take_run(std::span<const uint32_t> trees, uint32_t position, size_t most, Found& found);
-  void arrived(Arrival arrival, uint32_t tree, uint32_t position, Slot& slot, Found& found, size_t& taken);
-  size_t take_several(uint32_t tree, TreeWord running, uint32_t position, size_t most, Found& found);
+  void hand_out(uint32_t tree, uint64_t position, Slot& slot, Found& found);
+  size_t take_run(std::span<const uint32_t> trees, uint64_t position, size_t most, Found& found);
+  void arrived(Arrival arrival, uint32_t tree, uint64_t position, Slot& slot, Found& found, size_t& taken);
+  size_t take_several(uint32_t tree, TreeWord running, uint64_t position, size_t most, Found& found);
   bool owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was);
   bool is_finished(Tree& tree, TreeWord running);
   size_t pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished);
@@ -141,8 +141,9 @@ class Forest {
   IndexSpace<kSmallChunkBits, 1> tree_space_, slot_space_;
   mutable Chunked<Tree, kSmallChunkBits> trees_;
   Chunked<Slot, kSmallChunkBits> slots_;
-  // Where the next pass begins. A hint: two selects that read the same one only begin with the same tree.
-  std::atomic<uint32_t> cursor_{0};
+  // Trees looked at; modulo their number, which one is next. Runs of trees are taken from it, so that selects of several threads
+  // do not meet. Not touched where there is one tree: all threads would wait for it.
+  std::atomic<uint64_t> cursor_{0};
   // Leaves out, where most_out limits them; a select takes its part before it looks and gives back what it did not use.
   std::atomic<uint64_t> out_{0};
   Team team_;

@@ -1,5 +1,6 @@
 #include "microbench.h"
 
+#include <algorithm>
 #include <atomic>
 #include <barrier>
 #include <chrono>
@@ -35,6 +36,17 @@ Rules rules_of(const Setting& setting) {
 
 std::vector<NewChild> unvalued(uint32_t children, bool last) {
   return std::vector<NewChild>(children, {last ? 0.5 : std::nan(""), std::nanf(""), last ? Terminal::kAnswer : Terminal::kNo});
+}
+
+// Scored children to draw from: those at a hash and behind it. Looking them up costs less than hashing each.
+constexpr uint64_t kDraws = 512;
+std::vector<NewChild> scored(uint32_t children, Terminal terminal) {
+  std::vector<NewChild> drawn;
+  for (uint64_t i = 0; i < kDraws + children; ++i) {
+    const double value = value_of(mixed(i + 1));
+    drawn.push_back({value, static_cast<float>(value), terminal});
+  }
+  return drawn;
 }
 
 }  // namespace
@@ -84,15 +96,17 @@ namespace {
 // One thread's part: leaves are selected, valued and given back until the trees have ended.
 class Worker {
  public:
-  Worker(Forest& forest, const Setting& setting, std::atomic<uint32_t>& finished)
-      : forest_(forest), setting_(setting), finished_(finished), plain_(unvalued(setting.children, false)), last_(unvalued(setting.children, true)) {}
+  // `to_open`: trees that are not in the forest yet.
+  Worker(Forest& forest, const Setting& setting, std::atomic<uint32_t>& finished, std::atomic<uint32_t>& to_open)
+      : forest_(forest), setting_(setting), finished_(finished), to_open_(to_open), plain_(unvalued(setting.children, false)), last_(unvalued(setting.children, true)),
+        scored_(scored(setting.children, Terminal::kNo)), scored_last_(scored(setting.children, Terminal::kAnswer)) {}
 
   void run() {
     std::vector<uint32_t> ended;
     while (finished_.load(std::memory_order_relaxed) < setting_.trees) {
       ended.clear();
       const std::vector<Leaf> leaves = forest_.select(setting_.batch, 1, ended);
-      if (!ended.empty()) finished_.fetch_add(static_cast<uint32_t>(ended.size()), std::memory_order_relaxed);
+      for (uint32_t tree : ended) follow(tree);
       count += leaves.size();
       to_value_.clear();
       values_.clear();
@@ -104,10 +118,8 @@ class Worker {
         const uint64_t hash = mixed(uint64_t{leaf.tree} << 32 | leaf.node);
         if (setting_.rollouts) {
           expand(leaf);
-          for (uint32_t i = 0; i < setting_.children; ++i) {
-            const double value = value_of(mixed(hash + i));
-            children_.push_back({value, static_cast<float>(value), last ? Terminal::kAnswer : Terminal::kNo});
-          }
+          const NewChild* const drawn = (last ? scored_last_ : scored_).data() + hash % kDraws;
+          children_.insert(children_.end(), drawn, drawn + setting_.children);
         } else if (leaf.depth > 0 && forest_.nodes().stats[leaf.node].word().visits() == 0) {
           to_value_.push_back(leaf.ticket);
           values_.push_back(value_of(hash));
@@ -126,6 +138,16 @@ class Worker {
   uint64_t count = 0, expansions = 0;
 
  private:
+  // A tree has ended: the next one comes into its place.
+  void follow(uint32_t tree) {
+    finished_.fetch_add(1, std::memory_order_relaxed);
+    uint32_t left = to_open_.load(std::memory_order_relaxed);
+    do {
+      if (left == 0) return;
+    } while (!to_open_.compare_exchange_weak(left, left - 1, std::memory_order_relaxed));
+    forest_.remove(tree);
+    forest_.add_tree(static_cast<uint32_t>(setting_.simulations));
+  }
   void expand(const Leaf& leaf) {
     to_expand_.push_back(leaf.ticket);
     counts_.push_back(setting_.children);
@@ -133,8 +155,9 @@ class Worker {
 
   Forest& forest_;
   const Setting& setting_;
-  std::atomic<uint32_t>& finished_;
-  const std::vector<NewChild> plain_, last_;
+  std::atomic<uint32_t>&finished_, &to_open_;
+  const std::vector<NewChild> plain_, last_;              // children without values
+  const std::vector<NewChild> scored_, scored_last_;      // with them: any `children` side by side
   std::vector<Ticket> to_value_, to_expand_;
   std::vector<double> values_;
   std::vector<uint32_t> counts_;
@@ -146,11 +169,12 @@ class Worker {
 Measured forest(const Setting& setting, uint32_t repeats) {
   Forest forest(rules_of(setting), LogTable(), setting.in_flight, 0);
   Measured measured{};
+  const uint32_t open = setting.open == 0 ? setting.trees : std::min(setting.open, setting.trees);
   for (uint32_t repeat = 0; repeat < repeats; ++repeat) {
     std::vector<uint32_t> trees;
-    for (uint32_t tree = 0; tree < setting.trees; ++tree) trees.push_back(forest.add_tree(static_cast<uint32_t>(setting.simulations)));
-    std::atomic<uint32_t> finished{0};
-    std::vector<Worker> workers(setting.threads, Worker(forest, setting, finished));
+    for (uint32_t tree = 0; tree < open; ++tree) trees.push_back(forest.add_tree(static_cast<uint32_t>(setting.simulations)));
+    std::atomic<uint32_t> finished{0}, to_open{setting.trees - open};
+    std::vector<Worker> workers(setting.threads, Worker(forest, setting, finished, to_open));
     std::barrier all(static_cast<std::ptrdiff_t>(setting.threads) + 1);
     std::vector<std::jthread> team;
     for (Worker& worker : workers)

@@ -12,6 +12,7 @@ namespace rstar::microbench {
 
 struct Setting {
   uint32_t trees = 1;
+  uint32_t open = 0;  // trees in the forest at a time, the others follow as trees end; 0: all from the start
   uint64_t simulations = 10'000;  // of each tree; rollouts where `rollouts`
   uint32_t children = 32;
   uint32_t depth = 16;
@@ -34,7 +35,8 @@ struct Measured {
 Measured single(const Setting& setting);
 
 // Threads that each select from, and give back to, one forest. `repeats` times on the same forest, its trees removed in between:
-// memory is fresh the first time and recycled after it. Returns the last time.
+// memory is fresh the first time and recycled after it. Returns the last time. Where trees follow each other, the time has their
+// adding and removing in it.
 Measured forest(const Setting& setting, uint32_t repeats);
 
 }  // namespace rstar::microbench

@@ -189,19 +189,20 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       "What the tree costs with a free evaluator (csrc/microbench.h): one tree, one simulation at a time.");
   m.def(
       "microbench_forest",
-      [result](uint32_t trees, uint64_t simulations, uint32_t in_flight, uint32_t batch, uint32_t threads, bool rollouts, uint32_t repeats,
+      [result](uint32_t trees, uint64_t simulations, uint32_t open, uint32_t in_flight, uint32_t batch, uint32_t threads, bool rollouts, uint32_t repeats,
                uint32_t children, uint32_t depth, double c) {
         if (trees == 0 || simulations == 0 || batch == 0 || threads == 0 || repeats == 0 || children == 0)
           throw UsageError("trees, simulations, batch, threads, repeats and children: give 1 or more of each");
-        const microbench::Setting setting{trees, simulations, children, depth, in_flight, batch, threads, rollouts, c};
+        const microbench::Setting setting{trees, open, simulations, children, depth, in_flight, batch, threads, rollouts, c};
         py::gil_scoped_release release;
         const microbench::Measured measured = microbench::forest(setting, repeats);
         py::gil_scoped_acquire acquire;
         return result(measured);
       },
-      py::kw_only(), py::arg("trees"), py::arg("simulations"), py::arg("in_flight") = 1, py::arg("batch") = 1024, py::arg("threads") = 1,
+      py::kw_only(), py::arg("trees"), py::arg("simulations"), py::arg("open") = 0, py::arg("in_flight") = 1, py::arg("batch") = 1024, py::arg("threads") = 1,
       py::arg("rollouts") = false, py::arg("repeats") = 1, py::arg("children") = 32, py::arg("depth") = 16, py::arg("c") = 2.0,
-      "Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured.");
+      "Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured. open: trees "
+      "in the forest at a time, the others follow as trees end; 0: all from the start.");
 #if defined(__VERSION__)
   m.attr("COMPILER") = __VERSION__;
 #else

@@ -135,6 +135,8 @@ void backup_leaf(Nodes& nodes, const Slot& slot, double value) {
   for (uint32_t depth = slot.depth; depth-- > 0;) visit<Access>(nodes, slot.path[depth], value, kLanded);
 }
 
+constexpr uint32_t kSlotsAhead = 6;  // how far ahead of its use the memory of a path is asked for
+
 void backup_leaves(Nodes& nodes, std::span<Slot* const> slots, const double* values) {
   // began[depth]: the first of the slots behind which all, up to the present one, have the same node at that depth.
   thread_local std::vector<uint32_t> began;
@@ -149,6 +151,10 @@ void backup_leaves(Nodes& nodes, std::span<Slot* const> slots, const double* val
   };
   uint32_t open = 0;  // depths that have begun
   for (uint32_t at = 0; at <= slots.size(); ++at) {
+    if (at + kSlotsAhead < slots.size()) {
+      const Slot& ahead = *slots[at + kSlotsAhead];
+      for (uint32_t depth = 1; depth <= ahead.depth; ++depth) prefetch_to_write(&nodes.stats[ahead.path[depth]]);
+    }
     uint32_t common = 0;
     if (at < slots.size()) {
       const Slot& slot = *slots[at];
@@ -296,6 +302,7 @@ void walk_together(Nodes& nodes, const Rules& rules, const LogTable& log, Walker
         chosen[begin] = selector.one(children, count, log(parent_visits), rules.uct);
       else
         selector.several(children, count, parent_visits, log, rules.uct, std::span(chosen).subspan(begin, end - begin));
+      for (uint32_t at = begin; at < end; ++at) prefetch_to_write(children + chosen[at]);
     }
     next.clear();
     for (size_t g = 0; g < groups.size(); ++g) {
@@ -338,11 +345,12 @@ void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* 
   // A block lies within its chunks: its places are looked up once.
   Stats* const stats = &nodes.stats[first];
   Links* const below = &nodes.links[first];
+  const bool own_visits = rules.own_visits, reference = rules.reference;  // not read again after every store
   bool scored = false;
   for (uint32_t i = 0; i < count; ++i) {
     const NewChild& child = children[i];
     const bool is_terminal = child.terminal != Terminal::kNo;
-    const bool counts = !std::isnan(child.value) && (rules.own_visits || (rules.reference && is_terminal));
+    const bool counts = !std::isnan(child.value) && (own_visits || (reference && is_terminal));
     new (&stats[i]) Stats{counts ? child.value : 0.0, (counts ? Word::kVisit : 0) | Word::of(child.terminal)};
     if (is_terminal) below[i].set(child.value);
     scored = scored || !std::isnan(child.score);
@@ -353,7 +361,7 @@ void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* 
   }
   nodes.links[slot.node].set({first, count, scored});
   Access::set(nodes.stats[slot.node], Word::kExpanded);
-  if (!rules.reference) return;
+  if (!reference) return;
   for (uint32_t i = 0; i < count; ++i)
     if (children[i].terminal == Terminal::kAnswer) backup<Access>(nodes, slot, children[i].value, false);
 }

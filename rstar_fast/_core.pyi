@@ -60,9 +60,9 @@ class Forest:
         """
         Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.
         """
-def microbench_forest(*, trees: typing.SupportsInt | typing.SupportsIndex, simulations: typing.SupportsInt | typing.SupportsIndex, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, batch: typing.SupportsInt | typing.SupportsIndex = 1024, threads: typing.SupportsInt | typing.SupportsIndex = 1, rollouts: bool = False, repeats: typing.SupportsInt | typing.SupportsIndex = 1, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
+def microbench_forest(*, trees: typing.SupportsInt | typing.SupportsIndex, simulations: typing.SupportsInt | typing.SupportsIndex, open: typing.SupportsInt | typing.SupportsIndex = 0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, batch: typing.SupportsInt | typing.SupportsIndex = 1024, threads: typing.SupportsInt | typing.SupportsIndex = 1, rollouts: bool = False, repeats: typing.SupportsInt | typing.SupportsIndex = 1, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
     """
-    Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured.
+    Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured. open: trees in the forest at a time, the others follow as trees end; 0: all from the start.
     """
 def microbench_single(simulations: typing.SupportsInt | typing.SupportsIndex, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
     """

@@ -26,6 +26,7 @@ bench = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
 
 _CHILDREN, _DEPTH = 32, 16
 _BATCH = 1024
+_OPEN = 128  # trees for each thread, where they follow each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def tree(
     )
     if out is not None:
         rows = [asdict(measurement) for measurement in found]
-        setting = {"children": _CHILDREN, "depth": _DEPTH, "c": 2.0, "batch": _BATCH, "runs": runs, "quick": quick}
+        setting = {"children": _CHILDREN, "depth": _DEPTH, "c": 2.0, "batch": _BATCH, "open": _OPEN, "runs": runs, "quick": quick}
         result = {**provenance(), "node_bytes": _core.NODE_BYTES, "setting": setting, "measurements": rows}
         out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
@@ -102,21 +103,22 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
                 / _core.microbench_forest(trees=1, simulations=count, in_flight=in_flight * team, batch=batch, threads=team)["seconds"]
                 / 1e6,
             )
-    trees = max(64, 8192 // divisor)
     for team in teams:
-        for name, repeats in (("recycled", 3), ("fresh", 1)):
-            yield _measured(
-                "8,192 trees",
-                f"simulations, {name}, {_threads(team)}",
-                runs,
-                lambda repeats=repeats, team=team: trees
-                * 64
-                / _core.microbench_forest(trees=trees, simulations=64, batch=_BATCH, threads=team, repeats=repeats)["seconds"]
-                / 1e6,
-            )
-        yield _measured(
-            "8,192 trees", f"rollout steps, recycled, {_threads(team)}", runs, lambda team=team: _rollout_steps(trees, team)
-        )
+        in_turn = {"open": _OPEN * team, "batch": _OPEN // 2}
+        for group, setting, memories in (
+            (f"8,192 trees, {_OPEN} a thread at a time", in_turn, {"recycled": 2}),
+            ("8,192 trees at once", {"batch": _BATCH}, {"recycled": 2, "fresh": 1}),
+        ):
+            for rollouts, counted in ((False, "simulations"), (True, "rollout steps")):
+                for memory, repeats in memories.items():
+                    yield _measured(
+                        group,
+                        f"{counted}, {memory}, {_threads(team)}",
+                        runs,
+                        lambda rollouts=rollouts, setting=setting, repeats=repeats, team=team: _forest_speed(
+                            max(_OPEN * team, 8192 // divisor), rollouts, threads=team, repeats=repeats, **setting
+                        ),
+                    )
     yield _measured("from Python", "select + expand, a leaf of 1,024", runs, lambda: _python_boundary(divisor), "µs")
 
 
@@ -128,9 +130,10 @@ def _measured(group: str, name: str, runs: int, run: Callable[[], float], unit: 
     return Measurement(group, name, unit, tuple(run() for _ in range(runs)))
 
 
-def _rollout_steps(trees: int, threads: int) -> float:
-    measured = _core.microbench_forest(trees=trees, simulations=4, batch=_BATCH, threads=threads, rollouts=True, repeats=3)
-    return float(measured["leaves"]) / float(measured["seconds"]) / 1e6
+def _forest_speed(trees: int, rollouts: bool, **setting: int) -> float:
+    """Millions a second: simulations, 64 in each tree, or with `rollouts` the steps of 4 rollouts in each."""
+    measured = _core.microbench_forest(trees=trees, simulations=4 if rollouts else 64, rollouts=rollouts, **setting)
+    return (float(measured["leaves"]) if rollouts else trees * 64) / float(measured["seconds"]) / 1e6
 
 
 def _python_boundary(divisor: int) -> float:
