@@ -36,12 +36,14 @@ class Measurement:
     Attributes:
       group: what is measured.
       name: in which setting.
+      threads: that do it.
       unit: of the values; "M/s" is millions a second.
       values: one a run.
     """
 
     group: str
     name: str
+    threads: int
     unit: str
     values: tuple[float, ...]
 
@@ -89,15 +91,16 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
     for simulations in (1_000, 10_000, 100_000, 1_000_000):
         count = max(100, simulations // divisor)
         yield _measured(
-            "one tree", f"{simulations:,} simulations", runs, lambda count=count: count / _core.microbench_single(count)["seconds"] / 1e6
+            "one tree", f"{simulations:,} simulations", 1, runs, lambda count=count: count / _core.microbench_single(count)["seconds"] / 1e6
         )
     teams = sorted({1, 2, threads} | {2**k for k in range(2, 12) if 2**k < threads}) if threads > 1 else [1]
     for team in teams:
         for name, in_flight, batch in (("128 at a time", 128, 128), ("1 at a time", 1, 1)):
             count = max(100, (1_000_000 if batch > 1 else 200_000) // divisor)
             yield _measured(
-                "shared tree, simulations",
-                f"{name}, {_threads(team)}",
+                "one shared tree",
+                name,
+                team,
                 runs,
                 lambda count=count, in_flight=in_flight, batch=batch, team=team: count
                 / _core.microbench_forest(trees=1, simulations=count, in_flight=in_flight * team, batch=batch, threads=team)["seconds"]
@@ -106,28 +109,25 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
     for team in teams:
         in_turn = {"open": _OPEN * team, "batch": _OPEN // 2}
         for group, setting, memories in (
-            (f"8,192 trees, {_OPEN} a thread at a time", in_turn, {"recycled": 2}),
-            ("8,192 trees at once", {"batch": _BATCH}, {"recycled": 2, "fresh": 1}),
+            (f"{_OPEN} trees/thread", in_turn, {"recycled": 2}),
+            ("8,192 trees", {"batch": _BATCH}, {"recycled": 2, "fresh": 1}),
         ):
             for rollouts, counted in ((False, "simulations"), (True, "rollout steps")):
                 for memory, repeats in memories.items():
                     yield _measured(
                         group,
-                        f"{counted}, {memory}, {_threads(team)}",
+                        f"{counted}, {memory}",
+                        team,
                         runs,
                         lambda rollouts=rollouts, setting=setting, repeats=repeats, team=team: _forest_speed(
                             max(_OPEN * team, 8192 // divisor), rollouts, threads=team, repeats=repeats, **setting
                         ),
                     )
-    yield _measured("from Python", "select + expand, a leaf of 1,024", runs, lambda: _python_boundary(divisor), "µs")
+    yield _measured("from Python", "a leaf of 1,024", 1, runs, lambda: _python_boundary(divisor), "µs")
 
 
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
-
-
-def _measured(group: str, name: str, runs: int, run: Callable[[], float], unit: str = "M/s") -> Measurement:
-    return Measurement(group, name, unit, tuple(run() for _ in range(runs)))
+def _measured(group: str, name: str, threads: int, runs: int, run: Callable[[], float], unit: str = "M/s") -> Measurement:
+    return Measurement(group, name, threads, unit, tuple(run() for _ in range(runs)))
 
 
 def _forest_speed(trees: int, rollouts: bool, **setting: int) -> float:
@@ -153,17 +153,20 @@ def _python_boundary(divisor: int) -> float:
 
 
 def _table(found: list[Measurement], runs: int) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    for heading in ("", f"median of {runs}", "lowest", "highest"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    for heading in ("", "threads", f"median of {runs}", "lowest", "highest"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_column("")
     group = ""
     for measurement in found:
         numbers = (measurement.median, min(measurement.values), max(measurement.values))
         table.add_row(
             measurement.group if measurement.group != group else "",
             measurement.name,
-            *(f"{number:.2f} {measurement.unit}" for number in numbers),
+            str(measurement.threads),
+            *(f"{number:.2f}" for number in numbers),
+            measurement.unit,
         )
         group = measurement.group
     return table
