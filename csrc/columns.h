@@ -1,10 +1,11 @@
-// A vector of C++ as a NumPy array, without copying: the array owns the vector.
+// Trees as columns: into NumPy without copying, and checked before anybody follows an index of theirs.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 
 namespace rstar {
 
+// The array owns the vector.
 template <typename T>
 pybind11::array_t<T> to_numpy(std::vector<T>&& values) {
   auto owner = std::make_unique<std::vector<T>>(std::move(values));
@@ -22,7 +24,12 @@ pybind11::array_t<T> to_numpy(std::vector<T>&& values) {
   return pybind11::array_t<T>({size}, {static_cast<pybind11::ssize_t>(sizeof(T))}, data, keeper);
 }
 
-// The columns of types.TREE_COLUMNS, and `node`: the nodes' indices in the forest.
+// The columns of types.TREE_COLUMNS and, where the forest keeps notes, of types.TREE_TEXTS; and `node`: the nodes' indices in the
+// forest.
 pybind11::dict to_numpy(Columns&& columns);
+
+// What is wrong with a tree's columns: the first row that does not fit the others, as "column 'x', row n, is ..., expected ...";
+// "" where nothing is. The columns are those of types.TREE_COLUMNS and TREE_TEXTS with their types and lengths.
+std::string fault_of_tree(const pybind11::dict& columns);
 
 }  // namespace rstar

@@ -6,20 +6,10 @@
 
 namespace rstar {
 
-namespace {
-
-// Where this thread begins in a circle of length 2^32, so that threads do not meet at each slot: as far as may be from where
-// those before it do.
-uint32_t place_of_thread() {
-  static std::atomic<uint32_t> threads{0};
-  thread_local const uint32_t place = threads.fetch_add(0x9E3779B9u, std::memory_order_relaxed);  // 2^32 over the golden ratio
-  return place;
-}
-
-}  // namespace
-
-Forest::Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out)
-    : rules_(rules), log_(std::move(log)), slots_per_tree_(in_flight), most_out_(most_out == 0 ? kNoLimit : most_out) {
+Forest::Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out, bool notes)
+    : rules_(rules), log_(std::move(log)), slots_per_tree_(in_flight), most_out_(most_out == 0 ? kNoLimit : most_out), nodes_(notes) {
+  static std::atomic<uint64_t> forests{0};
+  number_ = forests.fetch_add(1, std::memory_order_relaxed) + 1;
   if (in_flight == 0 || in_flight > kMostInFlight)
     throw UsageError("in_flight is " + std::to_string(in_flight) + ": give 1 to " + std::to_string(kMostInFlight));
 }
@@ -40,6 +30,7 @@ uint32_t Forest::add_tree(uint32_t rollouts) {
   Block& block = nodes_.block(root);
   block.next.store(kNone, std::memory_order_relaxed);
   block.count = 1;
+  if (nodes_.notes) nodes_.note_of(root) = kNone;
   tree.blocks.store(root, std::memory_order_relaxed);
   tree.root = root;
   tree.first_slot = first_slot;
@@ -179,6 +170,18 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint64_t position, Slot& slot
   }
 }
 
+// Where this thread begins in a circle of length 2^32, so that threads do not meet at each slot: the first one that comes to this
+// forest at 0, each other one as far as may be from where those before it do.
+uint32_t Forest::place_of_thread() {
+  thread_local uint64_t forest = 0;
+  thread_local uint32_t place = 0;
+  if (forest != number_) {
+    forest = number_;
+    place = places_.fetch_add(0x9E3779B9u, std::memory_order_relaxed);  // 2^32 over the golden ratio
+  }
+  return place;
+}
+
 // Up to `most` leaves of a tree: of rollouts under way first, then of new ones, which walk down together.
 size_t Forest::take_several(uint32_t id, TreeWord running, uint64_t position, size_t most, Found& found) {
   Tree& tree = trees_[id];
@@ -287,16 +290,44 @@ std::vector<Leaf> Forest::select(size_t limit, unsigned threads, std::vector<uin
   return leaves;
 }
 
-// The slot of a ticket, taken out of kOut: from here on this ticket is used up.
-Slot& Forest::take(Ticket ticket) {
+const Slot& Forest::slot_of(Ticket ticket) const {
   const uint32_t index = static_cast<uint32_t>(ticket);
   if (ticket < 0 || index >= slots_.available())
     throw UsageError("ticket " + std::to_string(ticket) + " was never handed out by this forest");
-  Slot& slot = slots_[index];
-  const uint64_t generation = static_cast<uint64_t>(ticket) >> 32;
-  if (generation >= Gate::kGenerations || !slot.gate.take_out(static_cast<uint32_t>(generation)))
-    throw UsageError("ticket " + std::to_string(ticket) + " is used up: each leaf is expanded, valued, closed or cancelled once");
+  return slots_[index];
+}
+
+namespace {
+
+// How often the slot had been handed out when it was so by this ticket.
+uint64_t generation_of(Ticket ticket) { return static_cast<uint64_t>(ticket) >> 32; }
+
+[[noreturn]] void throw_used_up(Ticket ticket) {
+  throw UsageError("ticket " + std::to_string(ticket) + " is used up: each leaf is expanded, valued, closed or cancelled once");
+}
+
+}  // namespace
+
+// The slot of a ticket, taken out of kOut: from here on this ticket is used up.
+Slot& Forest::take(Ticket ticket) {
+  Slot& slot = const_cast<Slot&>(slot_of(ticket));
+  if (!slot.gate.take_out(generation_of(ticket))) throw_used_up(ticket);
   return slot;
+}
+
+std::vector<std::string> Forest::solutions(std::span<const Ticket> tickets) const {
+  if (!nodes_.notes) throw UsageError("this forest keeps no texts: make it with notes=True");
+  std::vector<std::string> solutions(tickets.size());
+  for (size_t b = 0; b < tickets.size(); ++b) {
+    const Slot& slot = slot_of(tickets[b]);
+    if (!slot.gate.is_out(generation_of(tickets[b]))) throw_used_up(tickets[b]);
+    for (uint32_t depth = 1; depth <= slot.depth; ++depth) {
+      const auto [first, count] = nodes_.children(slot.path[depth - 1]);
+      const Index note = nodes_.note_of(first);
+      if (note != kNone) solutions[b] += nodes_.notes->text(note, count, slot.path[depth] - first, 0);
+    }
+  }
+  return solutions;
 }
 
 // Takes all the tickets or, where one is wrong, none.
@@ -325,8 +356,10 @@ void Forest::went_out(size_t leaves) {
   if (most_out_ != kNoLimit) out_.fetch_add(leaves, std::memory_order_relaxed);
 }
 
-std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts,
-                                  std::span<const NewChild> children) {
+std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts, std::span<const NewChild> children,
+                                  std::span<const Note> notes, std::string_view bytes) {
+  if (nodes_.notes ? notes.size() != children.size() : !notes.empty())
+    throw UsageError(nodes_.notes ? "this forest keeps texts: give notes for each child" : "this forest keeps no texts: make it with notes=True");
   size_t total = 0;
   for (uint32_t count : counts) {
     if (count == 0 || count > Nodes::kMostChildren)
@@ -336,13 +369,15 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
   if (total != children.size())
     throw UsageError("the counts add up to " + std::to_string(total) + " children, but " + std::to_string(children.size()) + " were given");
   const std::vector<Slot*> slots = take_all(tickets);
-  std::vector<Index> firsts(slots.size());
+  std::vector<Index> firsts(slots.size()), kept;
   Stock stock(nodes_);
   size_t have = 0;
   try {
+    if (nodes_.notes) kept = keep(counts, notes, bytes);
     for (; have < slots.size(); ++have) firsts[have] = stock.take(counts[have]);
   } catch (...) {  // the memory or the indices have come to their end: nothing has changed
     for (size_t b = 0; b < have; ++b) stock.put(firsts[b], counts[b]);
+    for (Index note : kept) nodes_.notes->release(note);
     for (Slot* slot : slots) slot->gate.give(SlotState::kOut);
     went_out(slots.size());
     throw;
@@ -363,12 +398,35 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
     for (size_t b = 0; b < slots.size(); ++b) {
       fetch(b + kAhead);
       Slot& slot = *slots[b];
-      rstar::expand<decltype(access)>(nodes_, rules_, slot, next, counts[b], firsts[b], trees_[slot.tree].blocks);
+      const Index note = kept.empty() ? kNone : kept[b];
+      rstar::expand<decltype(access)>(nodes_, rules_, slot, next, counts[b], firsts[b], note, trees_[slot.tree].blocks);
       next += counts[b];
       slot.gate.give(SlotState::kReady);
     }
   });
   return firsts;
+}
+
+// The notes of families of `counts` children, each kept for itself.
+std::vector<Index> Forest::keep(std::span<const uint32_t> counts, std::span<const Note> notes, std::string_view bytes) {
+  std::vector<Index> kept;
+  std::vector<Note> own;
+  try {
+    uint32_t begin = 0;  // of the family's bytes
+    for (uint32_t count : counts) {
+      own.assign(notes.begin(), notes.begin() + count);
+      notes = notes.subspan(count);
+      const uint32_t end = own.back().ends[Note::kTexts - 1];
+      for (Note& note : own)
+        for (uint32_t& text_end : note.ends) text_end -= begin;
+      kept.push_back(nodes_.notes->add(own, bytes.substr(begin, end - begin)));
+      begin = end;
+    }
+  } catch (...) {
+    for (Index note : kept) nodes_.notes->release(note);
+    throw;
+  }
+  return kept;
 }
 
 void Forest::backup(std::span<const Ticket> tickets, std::span<const double> values) {
@@ -443,6 +501,11 @@ Columns Forest::columns(uint32_t id) const {
   std::vector<int32_t> parents{-1};
   std::vector<uint16_t> depths{0};
   std::vector<float> scores{std::nanf("")};
+  const bool notes = nodes_.notes.has_value();
+  if (notes) {
+    columns.proposals.push_back(1);
+    for (auto& offsets : columns.text_offsets) offsets.assign(2, 0);
+  }
   breadth_first(existing(id).root, [&](Index node, Index position, Index first, uint32_t count) {
     const Stats& stats = nodes_.stats[node];
     const int32_t self = static_cast<int32_t>(columns.node.size());
@@ -450,6 +513,15 @@ Columns Forest::columns(uint32_t id) const {
     depths.insert(depths.end(), count, static_cast<uint16_t>(depths[self] + 1));
     const bool scored = count != 0 && nodes_.links[node].family().scored;
     for (uint32_t i = 0; i < count; ++i) scores.push_back(scored ? nodes_.score[first + i] : std::nanf(""));
+    const Index note = notes && count != 0 ? nodes_.note_of(first) : kNone;
+    for (uint32_t i = 0; i < count && notes; ++i) {
+      columns.proposals.push_back(note == kNone ? 1 : nodes_.notes->proposals(note, i));
+      for (uint32_t which = 0; which < Note::kTexts; ++which) {
+        const std::string_view text = note == kNone ? std::string_view{} : nodes_.notes->text(note, count, i, which);
+        columns.text_bytes[which].insert(columns.text_bytes[which].end(), text.begin(), text.end());
+        columns.text_offsets[which].push_back(static_cast<int64_t>(columns.text_bytes[which].size()));
+      }
+    }
     columns.node.push_back(node);
     columns.first_child.push_back(count == 0 ? -1 : static_cast<int32_t>(position));
     columns.child_count.push_back(static_cast<int32_t>(count));

@@ -9,11 +9,14 @@
 // tree, and the caller must hold none of its tickets.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "team.h"
@@ -65,12 +68,17 @@ struct Columns {
   std::vector<double> value_sum, value;
   std::vector<float> score;
   std::vector<uint8_t> terminal;
+  // Where the forest keeps notes:
+  std::vector<uint32_t> proposals;
+  std::array<std::vector<int64_t>, Note::kTexts> text_offsets;
+  std::array<std::vector<uint8_t>, Note::kTexts> text_bytes;
 };
 
 class Forest {
  public:
-  // in_flight: rollouts out at a time in one tree; most_out: leaves out at a time in all, 0 for no limit.
-  Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out);
+  // in_flight: rollouts out at a time in one tree; most_out: leaves out at a time in all, 0 for no limit; notes: whether steps
+  // come with texts.
+  Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out, bool notes = false);
 
   ~Forest();
 
@@ -80,8 +88,12 @@ class Forest {
   // Up to `limit` leaves, and into `finished` the trees whose last rollout has ended, each once.
   std::vector<Leaf> select(size_t limit, unsigned threads, std::vector<uint32_t>& finished);
 
-  // counts[b] children for tickets[b], taken in order from `children`. Returns each leaf's first child.
-  std::vector<Index> expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts, std::span<const NewChild> children);
+  // counts[b] children for tickets[b], taken in order from `children`; where the forest keeps notes, there is one for each child,
+  // the texts one behind the other in `bytes`. Returns each leaf's first child.
+  std::vector<Index> expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts, std::span<const NewChild> children,
+                            std::span<const Note> notes = {}, std::string_view bytes = {});
+  // The texts of the steps from the root to the leaf of each ticket, one behind the other. The tickets are out and stay out.
+  std::vector<std::string> solutions(std::span<const Ticket> tickets) const;
   // Backs values[b] up from the leaf of tickets[b], whose rollout ends there. The leaf stays one.
   void backup(std::span<const Ticket> tickets, std::span<const double> values);
   void close(Ticket ticket, Terminal terminal, double value);
@@ -121,10 +133,13 @@ class Forest {
   size_t take_run(std::span<const uint32_t> trees, uint64_t position, size_t most, Found& found);
   void arrived(Arrival arrival, uint32_t tree, uint64_t position, Slot& slot, Found& found, size_t& taken);
   size_t take_several(uint32_t tree, TreeWord running, uint64_t position, size_t most, Found& found);
+  uint32_t place_of_thread();
   bool owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was);
   bool is_finished(Tree& tree, TreeWord running);
   size_t pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished);
+  const Slot& slot_of(Ticket ticket) const;
   Slot& take(Ticket ticket);
+  std::vector<Index> keep(std::span<const uint32_t> counts, std::span<const Note> notes, std::string_view bytes);
   std::vector<Slot*> take_all(std::span<const Ticket> tickets);
   void came_back(size_t leaves);
   void went_out(size_t leaves);
@@ -146,6 +161,8 @@ class Forest {
   std::atomic<uint64_t> cursor_{0};
   // Leaves out, where most_out limits them; a select takes its part before it looks and gives back what it did not use.
   std::atomic<uint64_t> out_{0};
+  uint64_t number_;  // of this forest among all; from 1
+  std::atomic<uint32_t> places_{0};  // the place of the next thread that comes, see place_of_thread
   Team team_;
 };
 

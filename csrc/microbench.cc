@@ -71,7 +71,7 @@ Measured single(const Setting& setting) {
         Stats& leaf = nodes.stats[slot.node];
         if (slot.depth == 0 || leaf.word().visits() != 0) {
           const auto& given = slot.depth + 1 >= setting.depth ? last : children;
-          expand<Alone>(nodes, rules, slot, given.data(), setting.children, stock.take(setting.children), blocks);
+          expand<Alone>(nodes, rules, slot, given.data(), setting.children, stock.take(setting.children), kNone, blocks);
           ++expansions;
           continue;
         }

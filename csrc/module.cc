@@ -24,11 +24,53 @@ std::span<const T> span_of(const Array<T>& array, const char* name) {
 }
 
 Forest* make_forest(double c, double first_play_urgency, double virtual_loss, uint32_t in_flight, bool own_visits, bool reference,
-                    uint32_t max_expansions, uint64_t most_out, std::optional<Array<double>> log_table) {
+                    uint32_t max_expansions, uint64_t most_out, bool notes, std::optional<Array<double>> log_table) {
   Rules rules{{c, first_play_urgency, virtual_loss}, own_visits, reference, max_expansions};
-  if (!log_table) return new Forest(rules, LogTable(), in_flight, most_out);
+  if (!log_table) return new Forest(rules, LogTable(), in_flight, most_out, notes);
   const auto logs = span_of(*log_table, "log_table");
-  return new Forest(rules, LogTable(std::vector<double>(logs.begin(), logs.end())), in_flight, most_out);
+  return new Forest(rules, LogTable(std::vector<double>(logs.begin(), logs.end())), in_flight, most_out, notes);
+}
+
+// Appends a str as UTF-8; lone surrogates are kept.
+void append_utf8(std::string& to, py::handle text) {
+  if (!PyUnicode_Check(text.ptr())) throw UsageError("a text is a " + std::string(Py_TYPE(text.ptr())->tp_name) + ": give a str");
+  Py_ssize_t size = 0;
+  if (const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size)) {
+    to.append(bytes, static_cast<size_t>(size));
+    return;
+  }
+  PyErr_Clear();
+  const auto encoded = py::reinterpret_steal<py::bytes>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "surrogatepass"));
+  if (!encoded) throw py::error_already_set();
+  to += std::string_view(encoded);
+}
+
+struct NewNotes {
+  std::vector<Note> notes;
+  std::string bytes;
+};
+
+// notes: (texts, observations, answers, proposals), each with an entry for each child.
+NewNotes notes_of(const py::tuple& given) {
+  if (given.size() != Note::kTexts + 1) throw UsageError("notes are texts, observations, answers and proposals: give a tuple of the four");
+  const auto proposals_array = given[Note::kTexts].cast<Array<uint32_t>>();
+  const auto proposals = span_of(proposals_array, "proposals");
+  std::array<py::tuple, Note::kTexts> texts;  // copies of the lists: nobody changes them meanwhile
+  for (uint32_t which = 0; which < Note::kTexts; ++which) {
+    texts[which] = py::tuple(py::reinterpret_borrow<py::sequence>(given[which]));
+    if (texts[which].size() != proposals.size()) throw UsageError("texts, observations, answers and proposals must have one entry for each child");
+  }
+  NewNotes made;
+  made.notes.resize(proposals.size());
+  for (size_t child = 0; child < proposals.size(); ++child) {
+    made.notes[child].proposals = proposals[child];
+    for (uint32_t which = 0; which < Note::kTexts; ++which) {
+      append_utf8(made.bytes, texts[which][child]);
+      if (made.bytes.size() > std::numeric_limits<uint32_t>::max()) throw UsageError("the texts take more than 4 GiB: expand fewer leaves at a time");
+      made.notes[child].ends[which] = static_cast<uint32_t>(made.bytes.size());
+    }
+  }
+  return made;
 }
 
 py::tuple select_leaves(Forest& forest, size_t limit, unsigned threads) {
@@ -56,7 +98,7 @@ Terminal terminal_of(uint8_t code) {
 }
 
 py::array_t<Index> expand_leaves(Forest& forest, const Array<Ticket>& tickets, const Array<uint32_t>& counts, const Array<double>& values,
-                          const Array<float>& scores, const Array<uint8_t>& terminals) {
+                                 const Array<float>& scores, const Array<uint8_t>& terminals, const std::optional<py::tuple>& notes) {
   const auto ticket_span = span_of(tickets, "tickets");
   const auto count_span = span_of(counts, "counts");
   const auto value_span = span_of(values, "values");
@@ -67,12 +109,30 @@ py::array_t<Index> expand_leaves(Forest& forest, const Array<Ticket>& tickets, c
     throw UsageError("values, scores and terminals must have one entry for each child");
   std::vector<NewChild> children(value_span.size());
   for (size_t i = 0; i < children.size(); ++i) children[i] = {value_span[i], score_span[i], terminal_of(terminal_span[i])};
+  const NewNotes made = notes ? notes_of(*notes) : NewNotes{};
   std::vector<Index> firsts;
   {
     py::gil_scoped_release release;
-    firsts = forest.expand(ticket_span, count_span, children);
+    firsts = forest.expand(ticket_span, count_span, children, made.notes, made.bytes);
   }
   return to_numpy(std::move(firsts));
+}
+
+py::list solutions_of(const Forest& forest, const Array<Ticket>& tickets) {
+  const auto ticket_span = span_of(tickets, "tickets");
+  std::vector<std::string> solutions;
+  {
+    py::gil_scoped_release release;
+    solutions = forest.solutions(ticket_span);
+  }
+  py::list texts(solutions.size());
+  for (size_t b = 0; b < solutions.size(); ++b) {
+    const std::string& text = solutions[b];
+    PyObject* made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogatepass");
+    if (made == nullptr) throw py::error_already_set();
+    texts[b] = py::reinterpret_steal<py::str>(made);
+  }
+  return texts;
 }
 
 py::array_t<uint32_t> select_by(const std::string& name, const Array<double>& value_sums, const Array<uint32_t>& visits,
@@ -112,8 +172,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   py::class_<Forest>(m, "Forest", "Search trees under one set of rules; every method may be called from any thread.")
       .def(py::init(&make_forest), py::kw_only(), py::arg("c") = 2.0, py::arg("first_play_urgency") = 0.0,
            py::arg("virtual_loss") = 1.0, py::arg("in_flight") = 1, py::arg("own_visits") = false, py::arg("reference") = false,
-           py::arg("max_expansions") = 0, py::arg("most_out") = 0, py::arg("log_table") = py::none(),
-           "in_flight: rollouts out at a time in a tree. most_out: leaves out at a time in all; 0 for no limit. own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where "
+           py::arg("max_expansions") = 0, py::arg("most_out") = 0, py::arg("notes") = false, py::arg("log_table") = py::none(),
+           "in_flight: rollouts out at a time in a tree. most_out: leaves out at a time in all; 0 for no limit. notes: steps come with texts. own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where "
            "selection must agree with another library's logarithm to the last bit.")
       .def("add_tree", &Forest::add_tree, py::arg("rollouts"), "Adds a tree that runs this many rollouts; its number.")
       .def("remove", &Forest::remove, py::arg("tree"), py::call_guard<py::gil_scoped_release>(),
@@ -122,10 +182,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
            "Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with "
            "uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.")
       .def("expand", &expand_leaves, py::arg("tickets").noconvert(), py::arg("counts").noconvert(), py::arg("values").noconvert(),
-           py::arg("scores").noconvert(), py::arg("terminals").noconvert(),
+           py::arg("scores").noconvert(), py::arg("terminals").noconvert(), py::arg("notes") = py::none(),
            "Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores "
-           "float32 (NaN: none) and terminals uint8. Returns the first child of each leaf, [B] uint32; siblings are "
+           "float32 (NaN: none) and terminals uint8; where the forest keeps notes, with the children's (texts, observations, answers, "
+           "proposals uint32). Returns the first child of each leaf, [B] uint32; siblings are "
            "consecutive. A wrong ticket raises UsageError and changes nothing.")
+      .def("solutions", &solutions_of, py::arg("tickets").noconvert(),
+           "The texts of the steps from the root to each leaf, one behind the other: [B] str. The tickets stay out.")
       .def(
           "backup",
           [](Forest& forest, const Array<Ticket>& tickets, const Array<double>& values) {
@@ -157,7 +220,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
             }
             return to_numpy(std::move(*columns));
           },
-          py::arg("tree"), "The tree's columns by name, breadth-first, and `node`, the nodes' indices in the forest.")
+          py::arg("tree"), "The tree's columns by name, breadth-first, with its texts where the forest keeps notes; and `node`, the nodes' indices in the forest.")
       .def("root", &Forest::root, py::arg("tree"), "The index of the tree's root.")
       .def("in_flight", &Forest::in_flight, py::arg("tree"), "Virtual visits in the tree; 0 when no rollout is out.")
       .def("rollouts_ended", &Forest::rollouts_ended, py::arg("tree"), "Rollouts that have come to their end.");
@@ -168,6 +231,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         "Positions of the children that UCT chooses for rollouts one after another, [rollouts] uint32, by one of SELECTORS: value_sums "
         "float64, visits uint32, in_flight uint16, all [n]. Each rollout sees those before it as virtual visits. All selectors give the "
         "same; searches use the first.");
+  m.def("fault_of_tree", &fault_of_tree, py::arg("columns"),
+        "What is wrong with a tree's columns: the first row that does not fit the others; an empty text where all fit. types.Tree says "
+        "which columns, and checks their types and lengths before.");
   const auto result = [](const microbench::Measured& measured) {
     return py::dict(py::arg("seconds") = measured.seconds, py::arg("leaves") = measured.leaves, py::arg("nodes") = measured.nodes,
                     py::arg("reserved_bytes") = measured.reserved_bytes, py::arg("root_value") = measured.root_value);

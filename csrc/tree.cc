@@ -23,6 +23,7 @@ Index Stock::take(uint32_t count) {
       nodes_.links.ensure(last);
       nodes_.score.ensure(last);
       nodes_.blocks.ensure(last / Block::kNodes);
+      if (nodes_.notes) nodes_.note.ensure(last / Block::kNodes);
       return first;
     }
     const Block* block = &nodes_.block(stack);
@@ -70,6 +71,7 @@ void Stock::put_list(Index first) {
     const Index next = block.next.load(std::memory_order_relaxed);
     const uint32_t count = block.count;
     if (next != kNone) prefetch(&nodes_.block(next));
+    if (nodes_.notes && nodes_.note_of(first) != kNone) nodes_.notes->release(nodes_.note_of(first));
     put(first, count);
     first = next;
   }
@@ -321,7 +323,8 @@ namespace {
 
 // Puts a block at the front of a tree's list, and the leaf's first value, if it has one, into it.
 template <typename Access>
-void attach(Nodes& nodes, Index leaf, Index first, uint32_t count, std::atomic<Index>& blocks) {
+void attach(Nodes& nodes, Index leaf, Index first, uint32_t count, Index note, std::atomic<Index>& blocks) {
+  if (nodes.notes) nodes.note_of(first) = note;
   Block& block = nodes.block(first);
   block.count = count;
   const Stats& stats = nodes.stats[leaf];
@@ -339,9 +342,9 @@ void attach(Nodes& nodes, Index leaf, Index first, uint32_t count, std::atomic<I
 }  // namespace
 
 template <typename Access>
-void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first,
+void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first, Index note,
             std::atomic<Index>& blocks) {
-  attach<Access>(nodes, slot.node, first, count, blocks);
+  attach<Access>(nodes, slot.node, first, count, note, blocks);
   // A block lies within its chunks: its places are looked up once.
   Stats* const stats = &nodes.stats[first];
   Links* const below = &nodes.links[first];
@@ -373,7 +376,7 @@ void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal
   if (first == kNone) {
     links.set(value);
   } else {
-    attach<Access>(nodes, slot.node, first, 1, blocks);
+    attach<Access>(nodes, slot.node, first, 1, kNone, blocks);
     new (&nodes.stats[first]) Stats{value, 0};
     links.set({first, 0, false});
     bits |= Word::kExpanded;
@@ -382,12 +385,12 @@ void close(Nodes& nodes, const Rules& rules, const Slot& slot, Terminal terminal
   Access::set(nodes.stats[slot.node], bits);
 }
 
-#define RSTAR_INSTANTIATE(Access)                                                                  \
-  template Arrival walk<Access>(Nodes&, const Rules&, const LogTable&, Slot&);                     \
-  template void backup<Access>(Nodes&, const Slot&, double, bool);                                 \
-  template void backup_leaf<Access>(Nodes&, const Slot&, double);                                  \
-  template void retreat<Access>(Nodes&, const Slot&);                                              \
-  template void expand<Access>(Nodes&, const Rules&, const Slot&, const NewChild*, uint32_t, Index, std::atomic<Index>&); \
+#define RSTAR_INSTANTIATE(Access)                                                                                               \
+  template Arrival walk<Access>(Nodes&, const Rules&, const LogTable&, Slot&);                                                  \
+  template void backup<Access>(Nodes&, const Slot&, double, bool);                                                              \
+  template void backup_leaf<Access>(Nodes&, const Slot&, double);                                                               \
+  template void retreat<Access>(Nodes&, const Slot&);                                                                           \
+  template void expand<Access>(Nodes&, const Rules&, const Slot&, const NewChild*, uint32_t, Index, Index, std::atomic<Index>&); \
   template void close<Access>(Nodes&, const Rules&, const Slot&, Terminal, double, Index, std::atomic<Index>&);
 RSTAR_INSTANTIATE(Alone)
 RSTAR_INSTANTIATE(Shared)

@@ -18,11 +18,13 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "node.h"
+#include "notes.h"
 #include "selection.h"
 
 namespace rstar {
@@ -49,6 +51,12 @@ struct Nodes {
   Chunked<Links, kChunkBits, true> links;
   Chunked<float, kChunkBits, true> score;
   Chunked<Block, kChunkBits - 2, true> blocks;  // by first node / Block::kNodes
+  Chunked<Index, kChunkBits - 2, true> note;    // as `blocks`: where the block's notes are, kNone without; not there without `notes`
+  std::optional<Notes> notes;
+
+  explicit Nodes(bool with_notes = false) {
+    if (with_notes) notes.emplace();
+  }
 
   // Children of a node: the first one and how many; {kNone, 0} where it has none.
   std::pair<Index, uint32_t> children(Index node) const {
@@ -56,6 +64,8 @@ struct Nodes {
     const Links::Family family = links[node].family();
     return {family.count == 0 ? kNone : family.first, family.count};
   }
+  Index& note_of(Index first) { return note[first / Block::kNodes]; }
+  Index note_of(Index first) const { return note[first / Block::kNodes]; }
   Block& block(Index first) { return blocks[first / Block::kNodes]; }
   const Block& block(Index first) const { return blocks[first / Block::kNodes]; }
   // Asks for the statistics of a family, as far as a vectorized selection reads them.
@@ -123,13 +133,15 @@ class Gate {
     return (word & 3u) == static_cast<uint32_t>(was) && exchange(word);
   }
   // Takes a slot that is out for the `generation`th time.
-  bool take_out(uint32_t generation) { return exchange(generation << 2 | static_cast<uint32_t>(SlotState::kOut)); }
+  bool take_out(uint64_t generation) { return generation < kGenerations && exchange(out(generation)); }
+  bool is_out(uint64_t generation) const { return generation < kGenerations && word_.load(std::memory_order_acquire) == out(generation); }
   // The rest is for the owner, who gives the slot on by it.
   void give(SlotState state) { word_.store((word_.load(std::memory_order_relaxed) & ~3u) | static_cast<uint32_t>(state), std::memory_order_release); }
   uint32_t next_generation() const { return ((word_.load(std::memory_order_relaxed) >> 2) + 1) % kGenerations; }
-  void hand_out() { word_.store(next_generation() << 2 | static_cast<uint32_t>(SlotState::kOut), std::memory_order_release); }
+  void hand_out() { word_.store(out(next_generation()), std::memory_order_release); }
 
  private:
+  static uint32_t out(uint64_t generation) { return static_cast<uint32_t>(generation) << 2 | static_cast<uint32_t>(SlotState::kOut); }
   bool exchange(uint32_t word) {
     const uint32_t walking = (word & ~3u) | static_cast<uint32_t>(SlotState::kWalking);
     return word_.compare_exchange_strong(word, walking, std::memory_order_acq_rel, std::memory_order_relaxed);
@@ -208,9 +220,9 @@ struct NewChild {
 };
 
 // Gives the claimed leaf on which the slot stands its children, in the block that begins at `first`, and publishes them; the
-// block goes to the front of the tree's list `blocks`.
+// block goes to the front of the tree's list `blocks`. `note`: where the children's notes are; kNone without.
 template <typename Access>
-void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first,
+void expand(Nodes& nodes, const Rules& rules, const Slot& slot, const NewChild* children, uint32_t count, Index first, Index note,
             std::atomic<Index>& blocks);
 
 // Makes the claimed leaf terminal. `first`: a block of one node where the leaf was visited, which then holds what Links has no

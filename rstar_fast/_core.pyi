@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'UsageError', 'microbench_forest', 'microbench_single', 'select_child']
+__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'UsageError', 'fault_of_tree', 'microbench_forest', 'microbench_single', 'select_child']
 class UsageError(ValueError):
     pass
 class Forest:
     """
     Search trees under one set of rules; every method may be called from any thread.
     """
-    def __init__(self, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, own_visits: bool = False, reference: bool = False, max_expansions: typing.SupportsInt | typing.SupportsIndex = 0, most_out: typing.SupportsInt | typing.SupportsIndex = 0, log_table: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None) -> None:
+    def __init__(self, *, c: typing.SupportsFloat | typing.SupportsIndex = 2.0, first_play_urgency: typing.SupportsFloat | typing.SupportsIndex = 0.0, virtual_loss: typing.SupportsFloat | typing.SupportsIndex = 1.0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, own_visits: bool = False, reference: bool = False, max_expansions: typing.SupportsInt | typing.SupportsIndex = 0, most_out: typing.SupportsInt | typing.SupportsIndex = 0, notes: bool = False, log_table: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None) -> None:
         """
-        in_flight: rollouts out at a time in a tree. most_out: leaves out at a time in all; 0 for no limit. own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where selection must agree with another library's logarithm to the last bit.
+        in_flight: rollouts out at a time in a tree. most_out: leaves out at a time in all; 0 for no limit. notes: steps come with texts. own_visits: a new child with a value starts with one visit of it. log_table: [n] = ln(n) as float64, where selection must agree with another library's logarithm to the last bit.
         """
     def add_tree(self, rollouts: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
@@ -34,11 +34,11 @@ class Forest:
         """
     def columns(self, tree: typing.SupportsInt | typing.SupportsIndex) -> dict:
         """
-        The tree's columns by name, breadth-first, and `node`, the nodes' indices in the forest.
+        The tree's columns by name, breadth-first, with its texts where the forest keeps notes; and `node`, the nodes' indices in the forest.
         """
-    def expand(self, tickets: numpy.typing.NDArray[numpy.int64], counts: numpy.typing.NDArray[numpy.uint32], values: numpy.typing.NDArray[numpy.float64], scores: numpy.typing.NDArray[numpy.float32], terminals: numpy.typing.NDArray[numpy.uint8]) -> numpy.typing.NDArray[numpy.uint32]:
+    def expand(self, tickets: numpy.typing.NDArray[numpy.int64], counts: numpy.typing.NDArray[numpy.uint32], values: numpy.typing.NDArray[numpy.float64], scores: numpy.typing.NDArray[numpy.float32], terminals: numpy.typing.NDArray[numpy.uint8], notes: tuple | None = None) -> numpy.typing.NDArray[numpy.uint32]:
         """
-        Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores float32 (NaN: none) and terminals uint8. Returns the first child of each leaf, [B] uint32; siblings are consecutive. A wrong ticket raises UsageError and changes nothing.
+        Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores float32 (NaN: none) and terminals uint8; where the forest keeps notes, with the children's (texts, observations, answers, proposals uint32). Returns the first child of each leaf, [B] uint32; siblings are consecutive. A wrong ticket raises UsageError and changes nothing.
         """
     def in_flight(self, tree: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
@@ -60,6 +60,14 @@ class Forest:
         """
         Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.
         """
+    def solutions(self, tickets: numpy.typing.NDArray[numpy.int64]) -> list:
+        """
+        The texts of the steps from the root to each leaf, one behind the other: [B] str. The tickets stay out.
+        """
+def fault_of_tree(columns: dict) -> str:
+    """
+    What is wrong with a tree's columns: the first row that does not fit the others; an empty text where all fit. types.Tree says which columns, and checks their types and lengths before.
+    """
 def microbench_forest(*, trees: typing.SupportsInt | typing.SupportsIndex, simulations: typing.SupportsInt | typing.SupportsIndex, open: typing.SupportsInt | typing.SupportsIndex = 0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, batch: typing.SupportsInt | typing.SupportsIndex = 1024, threads: typing.SupportsInt | typing.SupportsIndex = 1, rollouts: bool = False, repeats: typing.SupportsInt | typing.SupportsIndex = 1, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
     """
     Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured. open: trees in the forest at a time, the others follow as trees end; 0: all from the start.

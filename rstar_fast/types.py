@@ -15,6 +15,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from rstar_fast._core import fault_of_tree
+
 
 class RstarError(Exception):
     """Base of every error this package raises about its input or surroundings; the message is one clear sentence."""
@@ -262,7 +264,8 @@ class Tree:
         """Wraps columns as TREE_COLUMNS and TREE_TEXTS describe them; see `from_texts` for making the texts.
 
         Raises:
-          InvalidInput: a column is missing or has another dtype or length, or texts do not fill their bytes in order.
+          InvalidInput: a column is missing or has another dtype or length, or a row does not fit the others: a parent, children,
+            depth, terminal or text that cannot be; names the row.
         """
         self._columns = dict(columns)
         if not np.size(self._columns.get("parent", ())):
@@ -279,20 +282,16 @@ class Tree:
                     continue
                 found = f"{column.dtype}{list(column.shape)}"
             raise InvalidInput(f"tree column {name!r} is {found}: expected {np.dtype(dtype)}[{length or 'any'}]")
-        for name in TREE_TEXTS:
-            offsets, size = self._columns[f"{name}_offsets"], len(self._columns[f"{name}_bytes"])
-            if offsets[0] != 0 or offsets[-1] != size or np.any(offsets[1:] < offsets[:-1]):
-                raise InvalidInput(
-                    f"tree column '{name}_offsets' does not run in order from 0 to the {size} bytes of '{name}_bytes'"
-                )
+        if fault := fault_of_tree(self._columns):
+            raise InvalidInput(f"tree {fault}; the columns are corrupt")
         for name, *_ in expected:
             self._columns[name].flags.writeable = False
 
     @classmethod
     def from_texts(cls, columns: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str]]) -> Tree:
-        """Builds a tree from its numeric columns and, for each name in TREE_TEXTS, one string per node."""
+        """Builds a tree from its columns, where for names of `texts` one string per node takes the place of the column."""
         packed = dict(columns)
-        for name in TREE_TEXTS:
+        for name in texts:
             encoded = [text.encode("utf-8", "surrogatepass") for text in texts[name]]
             packed[f"{name}_offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
             packed[f"{name}_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)

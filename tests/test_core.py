@@ -462,6 +462,72 @@ def test_wrong_counts_are_said(counts: list[int], values: list[float], sentence:
         )
 
 
+def test_wrong_notes_are_said_and_change_nothing() -> None:
+    forest = _core.Forest(notes=True)
+    forest.add_tree(1)
+    tickets, *_ = forest.select(1)
+    assert forest.solutions(tickets) == [""]
+
+    def give(*notes: object) -> None:
+        forest.expand(
+            tickets, np.array([2], np.uint32), np.zeros(2), np.zeros(2, np.float32), np.full(2, Terminal.ANSWER, np.uint8), *notes
+        )
+
+    one = np.ones(2, np.uint32)
+    for notes, sentence in (
+        ((), "this forest keeps texts: give notes for each child"),
+        (((["a"], ["b"]),), "give a tuple of the four"),
+        (((["a", "b"], ["", ""], [""], one),), "one entry for each child"),
+        (((["a", b"b"], ["", ""], ["", ""], one),), "a text is a bytes: give a str"),
+    ):
+        with pytest.raises(_core.UsageError, match=sentence):
+            give(*notes)
+    give((["a", "\ud800"], ["", ""], ["x", ""], one))
+    with pytest.raises(_core.UsageError, match="used up"):
+        forest.solutions(tickets)
+    with pytest.raises(_core.UsageError, match="never handed out"):
+        forest.solutions(np.array([-3]))
+    plain = _core.Forest()
+    plain.add_tree(1)
+    tickets, *_ = plain.select(1)
+    with pytest.raises(_core.UsageError, match="keeps no texts"):
+        plain.solutions(tickets)
+
+
+def test_texts_may_be_long_and_their_memory_is_used_again() -> None:
+    forest = _core.Forest(notes=True)
+    long = "ä" * (3 << 20)
+    for _ in range(30):  # 180 MB if none were given back
+        tree = forest.add_tree(1)
+        (ticket,), *_ = forest.select(1)
+        forest.expand(
+            np.array([ticket]),
+            np.array([1], np.uint32),
+            np.zeros(1),
+            np.zeros(1, np.float32),
+            np.zeros(1, np.uint8),
+            ([long], ["out"], [""], np.ones(1, np.uint32)),
+        )
+        (ticket,), *_ = forest.select(1)
+        assert forest.solutions(np.array([ticket])) == [long]
+        columns = forest.columns(tree)
+        assert columns["text_bytes"].tobytes().decode() == long and columns["observation_offsets"].tolist() == [0, 0, 3]
+        forest.cancel(int(ticket))
+        forest.remove(tree)
+    tree = forest.add_tree(1)
+    (ticket,), *_ = forest.select(1)
+    with pytest.raises(ValueError, match="64 MiB is the most there is room for"):
+        forest.expand(
+            np.array([ticket]),
+            np.array([1], np.uint32),
+            np.zeros(1),
+            np.zeros(1, np.float32),
+            np.zeros(1, np.uint8),
+            (["a" * (65 << 20)], [""], [""], np.ones(1, np.uint32)),
+        )
+    forest.cancel(int(ticket))  # it is out as before
+
+
 def test_unknown_trees_and_terminals_are_said() -> None:
     forest = _core.Forest()
     with pytest.raises(_core.UsageError, match="no tree 3"):

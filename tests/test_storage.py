@@ -56,6 +56,16 @@ def trees(draw: st.DrawFn) -> Tree:
             limits = np.iinfo(dtype)
             values = draw(st.lists(st.integers(int(limits.min), int(limits.max)), min_size=count, max_size=count))
         columns[name] = np.array(values, dtype)
+    # The shape is a tree's, breadth-first; all other numbers are any.
+    parent = sorted(draw(st.integers(0, row - 1)) for row in range(1, count))
+    children = [[row for row, above in enumerate(parent, 1) if above == node] for node in range(count)]
+    columns["parent"][:] = [-1, *parent]
+    columns["first_child"][:] = [group[0] if group else -1 for group in children]
+    columns["child_count"][:] = [len(group) for group in children]
+    columns["depth"][0] = 0
+    for row, above in enumerate(parent, 1):
+        columns["depth"][row] = columns["depth"][above] + 1
+    columns["terminal"] %= 6
     return Tree.from_texts(columns, {name: draw(st.lists(any_text, min_size=count, max_size=count)) for name in TREE_TEXTS})
 
 
@@ -86,6 +96,10 @@ def a_result(name: str | int, kind: FailureKind | None = None, nodes: int = 3) -
     """A result of some weight whose content follows from its name."""
     columns = {column: np.arange(nodes).astype(dtype) for column, dtype in TREE_COLUMNS.items()}
     columns["score"][0] = np.nan
+    columns["parent"] -= 1  # a chain
+    columns["first_child"] = np.array([*range(1, nodes), -1], np.int32)
+    columns["child_count"] = np.array([1] * (nodes - 1) + [0], np.int32)
+    columns["terminal"] %= 6
     texts = {text: [f"{text} {i} of {name}" for i in range(nodes)] for text in TREE_TEXTS}
     return SearchResult(
         Problem(f"question {name}", str(name)),
@@ -531,6 +545,21 @@ def test_missing_and_cut_shards_are_named(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(InvalidInput, match=r"shard-00000.parquet with 1 results is damaged \(it is missing\): restore it"):
         load_run(tmp_path)
+
+
+def test_a_tree_that_is_none_is_named_with_its_file_and_row(tmp_path: Path) -> None:
+    with Run.open(tmp_path, SETTINGS) as run:
+        for name in range(3):
+            result = a_result(name)
+            assert result.tree is not None
+            if name == 1:  # another program's mistake: the file is whole, its content is not
+                result.tree._columns["first_child"] = np.array([1, 7, -1], np.int32)
+            run.add(result)
+    stored = load_run(tmp_path)
+    assert exactly(stored[0]) == exactly(a_result(0)) and exactly(stored[2]) == exactly(a_result(2))
+    said = r"shard-00000.parquet with 3 results is damaged \(row 1: tree column 'first_child', row 1, is 7: expected a later row"
+    with pytest.raises(InvalidInput, match=said):
+        stored[1]
 
 
 def test_a_changed_byte_in_a_shard_is_noticed(tmp_path: Path) -> None:

@@ -269,8 +269,70 @@ def test_each_column_is_checked(name: str) -> None:
 def test_texts_fill_their_bytes_in_order(offsets: list[int]) -> None:
     columns, texts = make_columns([-1, 0])
     packed = Tree.from_texts(columns, {**texts, "answer": ["a", "b"]}).columns()
-    with pytest.raises(InvalidInput, match="'answer_offsets' does not run in order from 0 to the 2 bytes"):
+    with pytest.raises(InvalidInput, match=r"tree column 'answer_offsets', row [0-2], is -?\d: expected .*; the columns are corrupt"):
         Tree({**packed, "answer_offsets": np.array(offsets, np.int64)})
+
+
+@given(parents=st.lists(st.integers(0, 30), max_size=30), data=st.data())
+def test_a_corrupt_number_is_found_and_its_row_named(parents: list[int], data: st.DataObject) -> None:
+    above = sorted(parent % row for row, parent in enumerate(parents, 1))
+    columns = make_tree([-1, *(min(parent, row) for row, parent in enumerate(above))]).columns()
+    name = data.draw(st.sampled_from(["parent", "first_child", "child_count", "depth", "terminal"]))
+    limits = np.iinfo(TREE_COLUMNS[name])
+    near = st.integers(-2, len(parents) + 2).filter(lambda value: limits.min <= value <= limits.max)
+    bad = data.draw(near | st.integers(int(limits.min), int(limits.max)))
+    row = data.draw(st.integers(0, len(parents)))
+    corrupt = columns[name].copy()
+    corrupt[row] = bad
+    if bad == columns[name][row] or (name == "terminal" and bad < 6):
+        Tree({**columns, name: corrupt})
+    else:
+        with pytest.raises(InvalidInput, match=r"^tree column '\w+', row \d+, is -?\d+: expected .+; the columns are corrupt$"):
+            Tree({**columns, name: corrupt})
+
+
+def test_corrupt_columns_say_what_was_expected() -> None:
+    columns, texts = make_columns([-1, 0, 0, 1])
+    packed = Tree.from_texts(columns, texts).columns()
+    for name, row, bad, said in (
+        ("parent", 0, 0, "'parent', row 0, is 0: expected -1, as the root has none"),
+        ("parent", 3, 2, "'parent', row 3, is 2: expected 1, among whose children this row is"),
+        ("first_child", 2, 3, "'first_child', row 2, is 3: expected -1, as the node has no children"),
+        ("first_child", 0, 2**31 - 1, "'first_child', row 0, is 2147483647: expected a later row, with room for 2 children before row 4"),
+        ("child_count", 1, -7, "'child_count', row 1, is -7: expected 0 to 3"),
+        ("depth", 3, 1, "'depth', row 3, is 1: expected one more than its parent's, 2"),
+        ("terminal", 2, 9, "'terminal', row 2, is 9: expected 0 to 5"),
+    ):
+        corrupt = packed[name].copy()
+        corrupt[row] = bad
+        with pytest.raises(InvalidInput, match=said):
+            Tree({**packed, name: corrupt})
+    childless = {**packed, "first_child": np.array([1, -1, -1, -1], np.int32), "child_count": np.array([2, 0, 0, 0], np.int32)}
+    with pytest.raises(InvalidInput, match="'parent', row 3, is 1: expected a row among whose children this one is"):
+        Tree(childless)
+    with pytest.raises(InvalidInput, match="'parent', row 3, is 3: expected the number of an earlier row"):
+        Tree({**childless, "parent": np.array([-1, 0, 0, 3], np.int32)})
+
+
+@given(st.lists(st.binary(max_size=5) | st.text(max_size=3).map(lambda text: text.encode("utf-8", "surrogatepass")), min_size=1, max_size=4))
+def test_bytes_that_are_no_text_are_found(pieces: list[bytes]) -> None:
+    columns, texts = make_columns([-1, *[0] * (len(pieces) - 1)])
+    packed = Tree.from_texts(columns, texts).columns()
+    packed["observation_bytes"] = np.frombuffer(b"".join(pieces), np.uint8)
+    packed["observation_offsets"] = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+
+    def is_text(piece: bytes) -> bool:
+        try:
+            return isinstance(piece.decode("utf-8", "surrogatepass"), str)
+        except UnicodeDecodeError:
+            return False
+
+    wrong = [row for row, piece in enumerate(pieces) if not is_text(piece)]
+    if not wrong:
+        assert [node.observation.encode("utf-8", "surrogatepass") for node in Tree(packed)] == pieces
+    else:
+        with pytest.raises(InvalidInput, match=f"tree column 'observation_bytes', the text of row {wrong[0]}, is no UTF-8"):
+            Tree(packed)
 
 
 def test_a_tree_without_nodes_is_none() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from rstar_fast import steps
@@ -21,7 +21,6 @@ class NodeRecord:
       text: the step; after a closed code block with its output.
       observation: what the code printed.
       answer: the answer a terminal gives; "" where there is none.
-      parent: the parent's index in the forest; None at the root.
       terminal: why it has no successors.
       history: the code of the block that is open after this node (kept for the reference only).
       errors: consecutive steps up to this one whose code failed (counted for the reference only).
@@ -31,7 +30,6 @@ class NodeRecord:
     text: str = ""
     observation: str = ""
     answer: str = ""
-    parent: int | None = None
     terminal: Terminal = Terminal.NO
     history: str = ""
     errors: int = 0
@@ -52,6 +50,8 @@ class Dialect(Protocol):
 
     # How often in a row a leaf is proposed for until one candidate is usable.
     attempts: int
+    # Whether `read` and `finish` look at what the parent holds; else they may be given any record.
+    reads_parent: bool
 
     def is_empty(self, candidate: Candidate) -> bool:
         """Whether a candidate is dropped because it says nothing."""
@@ -62,17 +62,18 @@ class Dialect(Protocol):
     def read(self, candidate: Candidate, proposals: int, solution: str, parent: NodeRecord) -> Draft:
         """Parses a candidate, proposed so often, that continues `solution`, which ends in `parent`."""
 
-    def finish(
-        self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
-    ) -> NodeRecord | None:
+    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, depth: int) -> NodeRecord | None:
         """The node at `depth` that comes of a draft and its run; None when the step failed and is no node."""
 
-    def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
-        """What a leaf holds once it is closed without a successor."""
+    # What stands as the answer of a leaf that is closed without a successor.
+    given_up: str
 
 
 class DefaultDialect:
     """As DESIGN.md has it: a failed step is no node, and a leaf none of whose candidates runs is tried again."""
+
+    reads_parent = False
+    given_up = ""
 
     def __init__(self, config: SearchConfig) -> None:
         self.attempts = config.max_consecutive_errors
@@ -90,9 +91,7 @@ class DefaultDialect:
         step = steps.parse(candidate.step, solution)
         return Draft(step, Program(step.code, step.prefix) if step.code is not None else None, proposals)
 
-    def finish(
-        self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
-    ) -> NodeRecord | None:
+    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, depth: int) -> NodeRecord | None:
         if execution is not None and execution.error is not None:
             return None
         output = execution.output if execution is not None else ""
@@ -105,19 +104,17 @@ class DefaultDialect:
             steps.render(draft.step, output),
             output.strip(),
             draft.step.answer or "",
-            parent_index,
             terminal,
             proposals=draft.proposals,
         )
-
-    def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
-        return replace(record, terminal=terminal)
 
 
 class ReferenceDialect:
     """As microsoft/rStar; the numbers name the quirks of tests/golden/README.md."""
 
     attempts = 1
+    reads_parent = True
+    given_up = reference.NO_CANDIDATES
 
     def __init__(self, config: SearchConfig) -> None:
         self._max_depth = config.max_depth
@@ -140,12 +137,10 @@ class ReferenceDialect:
         step = steps.Step(text, code, "", steps.END_OF_CODE in text, None)
         return Draft(step, Program(code), proposals)
 
-    def finish(
-        self, draft: Draft, execution: Execution | None, parent: NodeRecord, parent_index: int, depth: int
-    ) -> NodeRecord:
+    def finish(self, draft: Draft, execution: Execution | None, parent: NodeRecord, depth: int) -> NodeRecord:
         step, text = draft.step, draft.step.text
         if step.answer is not None:
-            return NodeRecord(text, "", step.answer, parent_index, Terminal.ANSWER, proposals=draft.proposals)
+            return NodeRecord(text, "", step.answer, Terminal.ANSWER, proposals=draft.proposals)
         terminal, observation, answer, errors = Terminal.NO, "", "", 0
         if execution is not None:
             observation = reference.observation(execution)
@@ -163,10 +158,7 @@ class ReferenceDialect:
             terminal, answer = Terminal.TOO_DEEP, reference.TOO_DEEP
         ended = steps.END_OF_CODE in text or steps.END_OF_OUTPUT in text
         history = "" if ended else parent.history + (step.text if execution is not None else "")
-        return NodeRecord(text, observation, answer, parent_index, terminal, history, errors, draft.proposals)
-
-    def given_up(self, record: NodeRecord, terminal: Terminal) -> NodeRecord:
-        return replace(record, terminal=terminal, answer=reference.NO_CANDIDATES)
+        return NodeRecord(text, observation, answer, terminal, history, errors, draft.proposals)
 
 
 def _first_of_each(candidates: Sequence[Candidate], key: Callable[[Candidate], str]) -> list[tuple[Candidate, int]]:

@@ -17,14 +17,12 @@ class Leaf:
 
     Attributes:
       partial: the solution that ends in it.
-      record: what it holds.
-      index: its index in the forest; anything where there is no forest.
+      record: what it holds; any where the dialect does not read it.
       depth: its depth, 0 at the root.
     """
 
     partial: Partial
     record: NodeRecord
-    index: int
     depth: int
 
 
@@ -114,7 +112,7 @@ class Expander:
         made: list[tuple[int, NodeRecord]] = []
         for attempt in attempts:
             leaf, growth = leaves[attempt.owner], growths[attempt.owner]
-            record = self._dialect.finish(attempt.draft, attempt.execution, leaf.record, leaf.index, leaf.depth + 1)
+            record = self._dialect.finish(attempt.draft, attempt.execution, leaf.record, leaf.depth + 1)
             if record is None:
                 growth.failed_steps += 1
             else:

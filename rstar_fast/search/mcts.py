@@ -32,6 +32,7 @@ from rstar_fast.types import (
 # Batches under way at a time: while one is in the policy, another's code runs.
 _LANES = 2
 _LOGARITHMS = 1 << 16
+_EMPTY = NodeRecord()  # of the root, and of every node where the dialect does not look
 
 
 @dataclass(slots=True, eq=False)
@@ -39,17 +40,22 @@ class _OpenTree:
     """A problem under search.
 
     Attributes:
-      records: what each node holds, by its index in the forest.
-      correct: the key's verdicts on graded terminals, by index in the forest.
+      tags: of nodes, where somebody listens to the progress.
+      records: what nodes hold, where the dialect reads it.
+      correct: the key's verdicts on graded terminals.
+      given_up: what stands as the answer of leaves closed without a successor, where anything does.
       out: leaves handed out and not yet given back.
+
+    Nodes are named by their index in the forest.
     """
 
     number: int
     problem: Problem
-    records: dict[int, NodeRecord]
     started: float
     tags: dict[int, str]
+    records: dict[int, NodeRecord] = field(default_factory=dict)
     correct: dict[int, bool] = field(default_factory=dict)
+    given_up: dict[int, str] = field(default_factory=dict)
     stats: SearchStats = SearchStats()
     out: int = 0
     failure: Failure | None = None
@@ -61,6 +67,7 @@ class _Claim:
 
     ticket: int
     tree: _OpenTree
+    node: int
     leaf: Leaf
 
 
@@ -90,6 +97,7 @@ class TreeSearch:
             in_flight=config.in_flight,
             own_visits=config.annotation.needs_scorer,
             reference=reference,
+            notes=True,
             max_expansions=config.max_depth if reference else 0,
             # The reference takes its logarithms from NumPy, whose last bit may differ from the C library's.
             log_table=np.log(np.maximum(np.arange(_LOGARITHMS), 1).astype(np.float64)) if reference else None,
@@ -134,8 +142,7 @@ class TreeSearch:
             if problem is None:
                 return
             number = self._forest.add_tree(self._config.rollouts)
-            root = self._forest.root(number)
-            self._open[number] = _OpenTree(number, problem, {root: NodeRecord()}, time.monotonic(), {root: "0"})
+            self._open[number] = _OpenTree(number, problem, time.monotonic(), {self._forest.root(number): "0"})
 
     def _fill_lanes(self, lanes: set[asyncio.Task[None]]) -> list[int]:
         """Starts batches until all lanes are under way or no leaf is to be had; the trees found finished."""
@@ -145,80 +152,90 @@ class TreeSearch:
             tickets, trees, nodes, depths, ended = self._forest.select(min(self._config.batch_leaves, max(1, share)))
             finished += ended.tolist()
             claims = []
-            for ticket, number, node, depth in zip(
-                tickets.tolist(), trees.tolist(), nodes.tolist(), depths.tolist(), strict=True
+            for ticket, number, node, depth, solution in zip(
+                tickets.tolist(), trees.tolist(), nodes.tolist(), depths.tolist(), self._forest.solutions(tickets), strict=True
             ):
                 tree = self._open[number]
                 if tree.failure is not None:  # others of its leaves are still out
                     self._forest.cancel(ticket)
                     continue
                 tree.out += 1
-                partial = Partial(tree.problem, self._solution(tree, node))
-                claims.append(_Claim(ticket, tree, Leaf(partial, tree.records[node], node, depth)))
+                leaf = Leaf(Partial(tree.problem, solution), tree.records.get(node, _EMPTY), depth)
+                claims.append(_Claim(ticket, tree, node, leaf))
                 self._out[ticket] = claims[-1]
             if not claims:
                 break
             lanes.add(asyncio.create_task(self._expand(claims)))
         return finished
 
-    @staticmethod
-    def _solution(tree: _OpenTree, node: int) -> str:
-        texts = []
-        at: int | None = node
-        while at is not None:
-            record = tree.records[at]
-            texts.append(record.text)
-            at = record.parent
-        return "".join(reversed(texts))
-
     async def _expand(self, claims: Sequence[_Claim]) -> None:
         growths = await self._expander.expand([claim.leaf for claim in claims])
+        grown: list[tuple[_Claim, Growth]] = []
         for claim, growth in zip(claims, growths, strict=True):
-            self._give_back(claim, growth)
+            self._count(claim.tree, growth)
+            claim.tree.failure = claim.tree.failure or growth.failure
+            if claim.tree.failure is not None:
+                self._forest.cancel(claim.ticket)
+                self._is_back(claim)
+            elif growth.children:
+                grown.append((claim, growth))
+            else:
+                self._forest.close(claim.ticket, growth.closed, FAILED)
+                self._is_back(claim)
+                if self._dialect.given_up:
+                    claim.tree.given_up[claim.node] = self._dialect.given_up
+        if grown:
+            self._grow(grown)
 
-    def _give_back(self, claim: _Claim, growth: Growth) -> None:
+    def _is_back(self, claim: _Claim) -> None:
         del self._out[claim.ticket]
         claim.tree.out -= 1
-        self._count(claim.tree, growth)
-        if growth.failure is not None or claim.tree.failure is not None:
-            claim.tree.failure = claim.tree.failure or growth.failure
-            self._forest.cancel(claim.ticket)
-        elif growth.children:
-            self._grow(claim, growth)
-        else:
-            self._forest.close(claim.ticket, growth.closed, FAILED)
-            claim.tree.records[claim.leaf.index] = self._dialect.given_up(claim.leaf.record, growth.closed)
 
-    def _grow(self, claim: _Claim, growth: Growth) -> None:
-        tree, children = claim.tree, growth.children
+    def _grow(self, grown: Sequence[tuple[_Claim, Growth]]) -> None:
+        """Gives leaves their children, all in one call."""
+        children = [child for _, growth in grown for child in growth.children]
+        records = [child.record for child in children]
         firsts = self._forest.expand(
-            np.array([claim.ticket], np.int64),
-            np.array([len(children)], np.uint32),
+            np.array([claim.ticket for claim, _ in grown], np.int64),
+            np.array([len(growth.children) for _, growth in grown], np.uint32),
             np.array([child.value.value for child in children], np.float64),
             np.array([child.value.score for child in children], np.float32),
-            np.array([child.record.terminal for child in children], np.uint8),
+            np.array([record.terminal for record in records], np.uint8),
+            (
+                [record.text for record in records],
+                [record.observation for record in records],
+                [record.answer for record in records],
+                np.array([record.proposals for record in records], np.uint32),
+            ),
         )
-        first = int(firsts[0])
-        for node, child in enumerate(children, first):
-            tree.records[node] = child.record
-            if child.value.correct is not None:
-                tree.correct[node] = child.value.correct
-        if self._progress is None:
-            return
-        parent_tag = tree.tags[claim.leaf.index]
-        tree.tags.update({node: f"{parent_tag}.{node - first + 1}" for node in range(first, first + len(children))})
+        for claim, _ in grown:
+            self._is_back(claim)
+        for (claim, growth), first in zip(grown, firsts.tolist(), strict=True):
+            for node, child in enumerate(growth.children, first):
+                if self._dialect.reads_parent:
+                    claim.tree.records[node] = child.record
+                if child.value.correct is not None:
+                    claim.tree.correct[node] = child.value.correct
+            if self._progress is not None:
+                self._progress(self._expansion(claim, growth, first))
+
+    @staticmethod
+    def _expansion(claim: _Claim, growth: Growth, first: int) -> Expansion:
+        tags = claim.tree.tags
+        parent_tag = tags[claim.node]
+        tags.update({first + i: f"{parent_tag}.{i + 1}" for i in range(len(growth.children))})
         steps = tuple(
             NewStep(
-                tree.tags[node],
+                tags[node],
                 child.record.text,
                 child.record.observation,
                 child.record.answer or None,
                 child.value.score,
                 child.record.terminal,
             )
-            for node, child in enumerate(children, first)
+            for node, child in enumerate(growth.children, first)
         )
-        self._progress(Expansion(tree.problem, parent_tag, steps, growth.policy_tokens, growth.steps_run))
+        return Expansion(claim.tree.problem, parent_tag, steps, growth.policy_tokens, growth.steps_run)
 
     @staticmethod
     def _count(tree: _OpenTree, growth: Growth) -> None:
@@ -233,18 +250,14 @@ class TreeSearch:
         assert in_flight == 0 or tree.failure is not None, f"{in_flight} virtual visits are left in a finished tree"
         columns = self._forest.columns(tree.number)
         nodes = columns.pop("node").tolist()
-        records = [tree.records[node] for node in nodes]
-        columns["proposals"] = np.array([record.proposals for record in records], np.uint32)
-        texts = {
-            "text": [record.text for record in records],
-            "observation": [record.observation for record in records],
-            "answer": [record.answer for record in records],
-        }
         stats = dataclasses.replace(
             tree.stats, rollouts=self._forest.rollouts_ended(tree.number), seconds=time.monotonic() - tree.started
         )
         self._forest.remove(tree.number)
         del self._open[tree.number]
+        finished = Tree(columns)
+        if tree.given_up:
+            answers = [tree.given_up.get(node, in_tree.answer or "") for node, in_tree in zip(nodes, finished, strict=True)]
+            finished = Tree.from_texts(columns, {"answer": answers})
         correct = {at: tree.correct[node] for at, node in enumerate(nodes) if node in tree.correct}
-        finished = Tree.from_texts(columns, texts)
         return result_of(tree.problem, finished, correct, self._config, stats, tree.failure)

@@ -52,7 +52,7 @@ class Sampler:
     async def _solve(self, problems: Sequence[Problem]) -> list[SearchResult]:
         tallies = [_Tally(time.monotonic()) for _ in problems]
         chains = [
-            _Chain(i, Leaf(Partial(problem), NodeRecord(), 0, 0))
+            _Chain(i, Leaf(Partial(problem), NodeRecord(), 0))
             for i, problem in enumerate(problems)
             for _ in range(self._samples)
         ]
@@ -76,7 +76,7 @@ class Sampler:
                     if record.terminal is Terminal.ANSWER:
                         tally.trajectories.append(Trajectory(partial.solution, record.answer, 0.0, ()))
                     elif record.terminal is Terminal.NO:
-                        going_on.append(_Chain(chain.problem, Leaf(partial, record, 0, chain.leaf.depth + 1)))
+                        going_on.append(_Chain(chain.problem, Leaf(partial, record, chain.leaf.depth + 1)))
             chains = [chain for chain in going_on if tallies[chain.problem].failure is None]
         return [self._result(problem, tally) for problem, tally in zip(problems, tallies, strict=True)]
 

@@ -125,7 +125,10 @@ class Store:
                 return decode(self._journalled(place))
             first, group = self._group_of(place)
             table = self._group(place.shard, group)
-            return from_row(table, place.at - first)
+            try:
+                return from_row(table, place.at - first)
+            except InvalidInput as error:
+                raise self._damaged(place.shard, InvalidInput(f"row {place.at}: {error}")) from error
 
     def _journalled(self, place: Place) -> bytes:
         if self.journal is not None:

@@ -30,7 +30,7 @@ namespace {
 struct Plan {
   uint32_t trees, rollouts, in_flight, threads;
   uint64_t most_out;
-  bool own_visits, values_leaves;
+  bool own_visits, values_leaves, notes;
 };
 
 using Random = std::mt19937_64;
@@ -50,6 +50,9 @@ std::vector<NewChild> draw_children(Random& random, uint32_t depth, bool own_vis
   return children;
 }
 
+// The text of a child of a family.
+std::string text_of(size_t count, size_t child) { return "c" + std::to_string(count) + "." + std::string(child, 'x'); }
+
 // Totals of a finished tree.
 void check_tree(const Forest& forest, uint32_t tree, const Plan& plan) {
   const Columns columns = forest.columns(tree);
@@ -63,6 +66,12 @@ void check_tree(const Forest& forest, uint32_t tree, const Plan& plan) {
     for (int32_t i = 0; i < columns.child_count[node]; ++i) {
       const size_t child = static_cast<size_t>(columns.first_child[node] + i);
       CHECK(columns.parent[child] == static_cast<int32_t>(node));
+      if (plan.notes) {
+        const int64_t begin = columns.text_offsets[0][child], end = columns.text_offsets[0][child + 1];
+        const auto bytes = reinterpret_cast<const char*>(columns.text_bytes[0].data());
+        CHECK(std::string(bytes + begin, bytes + end) == text_of(static_cast<size_t>(columns.child_count[node]), static_cast<size_t>(i)));
+        CHECK(columns.proposals[child] == static_cast<uint32_t>(i) + 2);
+      }
       below_it += columns.visits[child] - (plan.own_visits ? 1 : 0);
     }
     const uint64_t backed_up = columns.visits[node] - (plan.own_visits && node != 0 ? 1 : 0);
@@ -85,6 +94,8 @@ struct Work {
     std::vector<double> values;
     std::vector<uint32_t> counts;
     std::vector<NewChild> children;
+    std::vector<Note> notes;
+    std::string bytes;
     for (const Leaf& leaf : back) {
       const uint32_t draw = below(random, 100);
       if (draw < 8) {
@@ -99,10 +110,15 @@ struct Work {
         to_expand.push_back(leaf.ticket);
         counts.push_back(static_cast<uint32_t>(drawn.size()));
         children.insert(children.end(), drawn.begin(), drawn.end());
+        for (size_t i = 0; plan.notes && i < drawn.size(); ++i) {
+          bytes += text_of(drawn.size(), i);
+          const auto end = static_cast<uint32_t>(bytes.size());
+          notes.push_back({{end, end, end}, static_cast<uint32_t>(i) + 2});
+        }
       }
     }
     forest.backup(to_value, values);
-    forest.expand(to_expand, counts, children);
+    forest.expand(to_expand, counts, children, notes, bytes);
     for (const Leaf& leaf : back) {
       bool used_up = false;
       try {
@@ -124,6 +140,12 @@ struct Work {
       const auto found = forest.select(1 + below(random, 40), 1 + below(random, 3), ended);
       leaves.fetch_add(found.size());
       kept.insert(kept.end(), found.begin(), found.end());
+      if (plan.notes) {
+        std::vector<Ticket> tickets;
+        for (const Leaf& leaf : found) tickets.push_back(leaf.ticket);
+        const auto solutions = forest.solutions(tickets);
+        for (size_t i = 0; i < found.size(); ++i) CHECK(std::count(solutions[i].begin(), solutions[i].end(), 'c') == found[i].depth);
+      }
       for (uint32_t tree : ended) {
         check_tree(forest, tree, plan);
         forest.remove(tree);
@@ -146,7 +168,7 @@ void run(const Plan& plan, uint64_t seed) {
   Rules rules;
   rules.own_visits = plan.own_visits;
   rules.uct.first_play_urgency = plan.values_leaves ? std::numeric_limits<double>::infinity() : 0.0;
-  Forest forest(rules, LogTable(), plan.in_flight, plan.most_out);
+  Forest forest(rules, LogTable(), plan.in_flight, plan.most_out, plan.notes);
   Work work{forest, plan};
   {
     std::vector<std::jthread> team;
@@ -164,7 +186,7 @@ int main(int count, char** arguments) {
   for (uint64_t round = 0; round < rounds; ++round) {
     Random random(seed + round);
     const Plan plan{1 + below(random, 40), 1 + below(random, 60), round % 3 == 0 ? 1 : 1 + below(random, 30),
-                    std::array{1u, 2u, 4u, 7u}[round % 4], round % 5 == 0 ? 1 + below(random, 20) : 0, below(random, 2) == 0, below(random, 2) == 0};
+                    std::array{1u, 2u, 4u, 7u}[round % 4], round % 5 == 0 ? 1 + below(random, 20) : 0, below(random, 2) == 0, below(random, 2) == 0, below(random, 2) == 0};
     run(plan, seed + round);
   }
   std::printf("%llu rounds of random work added up\n", static_cast<unsigned long long>(rounds));
