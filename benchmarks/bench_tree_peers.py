@@ -60,11 +60,11 @@ def mctx_seconds(batch: int, runs: int) -> list[float]:
 
 
 def our_seconds(batch: int, threads: int, runs: int) -> list[float]:
-    """The same of the forest: all trees at once, up to 64 leaves a select."""
+    """The same of the forest: all trees at once, up to 64 leaves a select, and so few that all threads find some."""
     return [
         float(
             _core.microbench_forest(
-                trees=batch, simulations=SIMULATIONS, batch=min(64, batch), threads=min(threads, batch), repeats=2, children=ACTIONS, depth=DEPTH
+                trees=batch, simulations=SIMULATIONS, batch=max(1, min(64, batch // (2 * threads))), threads=min(threads, batch), repeats=2, children=ACTIONS, depth=DEPTH
             )["seconds"]
         )
         for _ in range(runs)

@@ -107,6 +107,7 @@ class Worker {
       ended.clear();
       const std::vector<Leaf> leaves = forest_.select(setting_.batch, 1, ended);
       for (uint32_t tree : ended) follow(tree);
+      if (leaves.empty()) std::this_thread::yield();  // the others have all
       count += leaves.size();
       to_value_.clear();
       values_.clear();

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -300,6 +301,11 @@ class Tree:
     def columns(self) -> dict[str, np.ndarray]:
         """The columns by name, read-only, not copied."""
         return dict(self._columns)
+
+    def texts(self, name: str) -> list[str]:
+        """All texts of one of TREE_TEXTS, [N]."""
+        data, offsets = self._columns[f"{name}_bytes"].tobytes(), self._columns[f"{name}_offsets"].tolist()
+        return [data[begin:end].decode("utf-8", "surrogatepass") for begin, end in itertools.pairwise(offsets)]
 
     def __len__(self) -> int:
         return len(self._columns["parent"])

@@ -23,8 +23,8 @@ def classes(answers: Sequence[str]) -> list[int]:
     by_form: dict[str, int] = {}
     by_number: dict[Fraction, int] = {}
     representatives: list[tuple[str, Number | None]] = []
-    found = []
-    for answer in answers:
+    found: dict[str, int] = {}
+    for answer in dict.fromkeys(answers):
         form = normal_form(answer) or answer
         if form not in by_form:
             number = number_of(form)
@@ -34,8 +34,8 @@ def classes(answers: Sequence[str]) -> list[int]:
                 representatives.append((answer, number))
             if number is not None:
                 by_number.setdefault(number.value, by_form[form])
-        found.append(by_form[form])
-    return found
+        found[answer] = by_form[form]
+    return [found[answer] for answer in answers]
 
 
 def _class_of(

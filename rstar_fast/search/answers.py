@@ -9,7 +9,7 @@ import numpy as np
 
 from rstar_fast.config import Annotation, Choice, SearchConfig
 from rstar_fast.grading import classes
-from rstar_fast.types import Failure, FailureKind, Node, Problem, SearchResult, SearchStats, Terminal, Trajectory, Tree
+from rstar_fast.types import Failure, FailureKind, Problem, SearchResult, SearchStats, Terminal, Trajectory, Tree
 
 
 def result_of(
@@ -40,16 +40,34 @@ def result_of(
 
 def trajectories_of(tree: Tree, correct: Mapping[int, bool]) -> tuple[Trajectory, ...]:
     """All complete solutions in a tree, best score first."""
+    columns = tree.columns()
+    ends = (columns["terminal"] == Terminal.ANSWER).nonzero()[0].tolist()
+    if not ends:
+        return ()
+    # Plain lists: a tree may have hundreds of solutions, each looked at once.
+    parent, first_child, score = (columns[name].tolist() for name in ("parent", "first_child", "score"))
+    q = [total / visits if visits else 0.0 for total, visits in zip(columns["value_sum"].tolist(), columns["visits"].tolist(), strict=True)]
+    texts, answers, shares = tree.texts("text"), tree.texts("answer"), _shares(tree)
     found = []
-    shares = _shares(tree)
-    for index in (tree.columns()["terminal"] == Terminal.ANSWER).nonzero()[0].tolist():
-        node = Node(tree, index)
+    for index in ends:
+        path = []
+        at = index
+        while at > 0:
+            path.append(at)
+            at = parent[at]
+        path.reverse()
         verdict = correct.get(index)
-        score = (1.0 if verdict else -1.0) if verdict is not None else node.score
-        q_values = tuple(step.q for step in node.path)
-        share = math.prod(shares[step.index] for step in node.path)
+        value = score[index] if verdict is None else (1.0 if verdict else -1.0)
         found.append(
-            Trajectory(node.solution, node.answer or "", 0.0 if score is None else score, q_values, verdict, node.tag, share)
+            Trajectory(
+                solution="".join([texts[step] for step in path]),
+                answer=answers[index],
+                score=0.0 if value != value else value,
+                q_values=tuple([q[step] for step in path]),
+                correct=verdict,
+                tag=".".join(["0", *[str(step - first_child[parent[step]] + 1) for step in path]]),
+                share=math.prod([shares[step] for step in path]),
+            )
         )
     return tuple(sorted(found, key=lambda trajectory: -trajectory.score))
 

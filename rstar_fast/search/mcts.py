@@ -257,7 +257,7 @@ class TreeSearch:
         del self._open[tree.number]
         finished = Tree(columns)
         if tree.given_up:
-            answers = [tree.given_up.get(node, in_tree.answer or "") for node, in_tree in zip(nodes, finished, strict=True)]
+            answers = [tree.given_up.get(node, answer) for node, answer in zip(nodes, finished.texts("answer"), strict=True)]
             finished = Tree.from_texts(columns, {"answer": answers})
         correct = {at: tree.correct[node] for at, node in enumerate(nodes) if node in tree.correct}
         return result_of(tree.problem, finished, correct, self._config, stats, tree.failure)
