@@ -106,8 +106,8 @@ void Forest::hand_out(uint32_t id, uint64_t position, Slot& slot, Found& found) 
   slot.gate.hand_out();
 }
 
-// A leaf from each of the trees, which stand at `position` and behind it, `most` in all. Each tree has one slot. The trees are worked on in
-// turn, a stage at a time, so that the memory of all is on its way while that of the first is used.
+// A leaf from each of the trees, which stand at `position` and behind it, `most` in all. Each tree has one slot. The trees are
+// worked on in turn, a stage at a time, so that the memory of all is on its way while that of the first is used.
 size_t Forest::take_run(std::span<const uint32_t> trees, uint64_t position, size_t most, Found& found) {
   Slot* slots[kRun];
   SlotState was[kRun];
@@ -165,7 +165,7 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint64_t position, Slot& slot
   } else if (arrival == Arrival::kWait) {
     slot.gate.give(SlotState::kReady);
   } else {
-    Shared::add(trees_[id].ended, 1u);
+    trees_[id].ended.fetch_add(1, std::memory_order_release);  // who sees the last one end sees what it backed up
     found.idle.push_back(&slot);
   }
 }

@@ -123,7 +123,10 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
                             max(_OPEN * team, 8192 // divisor), rollouts, threads=team, repeats=repeats, **setting
                         ),
                     )
-    yield _measured("from Python", "a leaf of 1,024", 1, runs, lambda: _python_boundary(divisor), "µs")
+    for name, with_texts in (("a leaf of 1,024", False), ("the same, with texts", True)):
+        yield _measured(
+            "from Python", name, 1, runs, lambda with_texts=with_texts: _python_boundary(max(4, 100 // divisor), with_texts), "µs"
+        )
 
 
 def _measured(group: str, name: str, threads: int, runs: int, run: Callable[[], float], unit: str = "M/s") -> Measurement:
@@ -136,19 +139,25 @@ def _forest_speed(trees: int, rollouts: bool, **setting: int) -> float:
     return (float(measured["leaves"]) if rollouts else trees * 64) / float(measured["seconds"]) / 1e6
 
 
-def _python_boundary(divisor: int) -> float:
-    """Microseconds a leaf that driving the forest from Python takes: select 1,024 leaves and give each 8 scored children."""
-    steps = max(4, 200 // divisor)
-    forest = _core.Forest(own_visits=True)
+def _python_boundary(steps: int, with_texts: bool) -> float:
+    """Microseconds a leaf that driving the forest from Python takes: select 1,024 leaves, give each 8 scored children.
+
+    With texts, the leaves' solutions are fetched, and each child is a step of some 50 bytes.
+    """
+    forest = _core.Forest(own_visits=True, notes=with_texts)
     for _ in range(4 * _BATCH):
         forest.add_tree(1000)
     children = np.random.default_rng(0).uniform(-1, 1, 8 * _BATCH)
     counts, terminals = np.full(_BATCH, 8, np.uint32), np.zeros(8 * _BATCH, np.uint8)
     scores = children.astype(np.float32)
+    texts, none = [f"# Step {i}.\nx = {i} + 1\nprint(x)\n<end_of_step>\n" for i in range(8 * _BATCH)], [""] * (8 * _BATCH)
+    notes = (texts, none, none, np.ones(8 * _BATCH, np.uint32)) if with_texts else None
     started = time.perf_counter()
     for _ in range(steps):
         tickets, *_ = forest.select(_BATCH)
-        forest.expand(tickets, counts, children, scores, terminals)
+        if with_texts:
+            forest.solutions(tickets)
+        forest.expand(tickets, counts, children, scores, terminals, notes)
     return (time.perf_counter() - started) / (steps * _BATCH) * 1e6
 
 
