@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 #include <thread>
+#include <unordered_map>
 
 namespace rstar {
 
@@ -99,16 +100,16 @@ bool Forest::owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotSta
   return false;
 }
 
-void Forest::hand_out(uint32_t id, uint64_t position, Slot& slot, Found& found) {
+void Forest::hand_out(uint32_t id, Slot& slot, Found& found) {
   const uint32_t generation = slot.gate.next_generation();  // below 2^30: a ticket, generation << 32 | slot, is not negative
   const uint64_t index = static_cast<uint64_t>(slot.index);
-  found.leaves.emplace_back(position, Leaf{static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
+  found.leaves.push_back({static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
   slot.gate.hand_out();
 }
 
-// A leaf from each of the trees, which stand at `position` and behind it, `most` in all. Each tree has one slot. The trees are
-// worked on in turn, a stage at a time, so that the memory of all is on its way while that of the first is used.
-size_t Forest::take_run(std::span<const uint32_t> trees, uint64_t position, size_t most, Found& found) {
+// A leaf from each of the trees, `most` in all. Each tree has one slot. The trees are worked on in turn, a stage at a time, so that
+// the memory of all is on its way while that of the first is used.
+size_t Forest::take_run(std::span<const uint32_t> trees, size_t most, Found& found) {
   Slot* slots[kRun];
   SlotState was[kRun];
   TreeWord running[kRun];
@@ -147,7 +148,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint64_t position, size
       if (!has_rollout) Alone::add(tree.ended, 1u);
     }
     if (is_out) {
-      hand_out(trees[i], position + i, slot, found);
+      hand_out(trees[i], slot, found);
       ++taken;
       continue;
     }
@@ -158,9 +159,9 @@ size_t Forest::take_run(std::span<const uint32_t> trees, uint64_t position, size
 }
 
 // What becomes of a slot after its walk.
-void Forest::arrived(Arrival arrival, uint32_t id, uint64_t position, Slot& slot, Found& found, size_t& taken) {
+void Forest::arrived(Arrival arrival, uint32_t id, Slot& slot, Found& found, size_t& taken) {
   if (arrival == Arrival::kLeaf) {
-    hand_out(id, position, slot, found);
+    hand_out(id, slot, found);
     ++taken;
   } else if (arrival == Arrival::kWait) {
     slot.gate.give(SlotState::kReady);
@@ -170,24 +171,25 @@ void Forest::arrived(Arrival arrival, uint32_t id, uint64_t position, Slot& slot
   }
 }
 
-// Where this thread begins in a circle of length 2^32, so that threads do not meet at each slot: the first one that comes to this
-// forest at 0, each other one as far as may be from where those before it do.
-uint32_t Forest::place_of_thread() {
-  thread_local uint64_t forest = 0;
-  thread_local uint32_t place = 0;
-  if (forest != number_) {
-    forest = number_;
-    place = places_.fetch_add(0x9E3779B9u, std::memory_order_relaxed);  // 2^32 over the golden ratio
-  }
-  return place;
+// The number of this thread among those that select from this forest, from 0.
+uint32_t Forest::number_of_thread() {
+  thread_local std::unordered_map<uint64_t, uint32_t> numbers;  // by forest
+  const auto known = numbers.find(number_);
+  if (known != numbers.end()) return known->second;
+  if (numbers.size() >= kMostKnown) numbers.clear();  // most of these forests are no more
+  const uint32_t number = threads_.fetch_add(1, std::memory_order_relaxed);
+  if (number > 0 && number < kMostHomes)
+    for (Cursor& cursor : cursors_) cursor.looked_at.store(0, std::memory_order_relaxed);  // the homes are others now
+  return numbers[number_] = number;
 }
 
 // Up to `most` leaves of a tree: of rollouts under way first, then of new ones, which walk down together.
-size_t Forest::take_several(uint32_t id, TreeWord running, uint64_t position, size_t most, Found& found) {
+size_t Forest::take_several(uint32_t id, TreeWord running, size_t most, Found& found) {
   Tree& tree = trees_[id];
   size_t taken = 0;
   found.idle.clear();
-  uint32_t at_slot = static_cast<uint32_t>((uint64_t{place_of_thread()} * slots_per_tree_) >> 32);
+  // Threads do not meet at each slot: each begins as far as may be from where the others do. 2^32 over the golden ratio.
+  uint32_t at_slot = static_cast<uint32_t>((uint64_t{number_of_thread() * 0x9E3779B9u} * slots_per_tree_) >> 32);
   for (uint32_t i = 0; taken < most && (i < slots_per_tree_ || !found.idle.empty());) {
     for (; i < slots_per_tree_ && taken + found.idle.size() < most; ++i) {
       Slot& slot = slots_[tree.first_slot + at_slot];
@@ -195,7 +197,7 @@ size_t Forest::take_several(uint32_t id, TreeWord running, uint64_t position, si
       SlotState was;
       if (!owns(slot, tree, running, id, was)) continue;
       if (was == SlotState::kReady)
-        arrived(walk<Shared>(nodes_, rules_, log_, slot), id, position, slot, found, taken);
+        arrived(walk<Shared>(nodes_, rules_, log_, slot), id, slot, found, taken);
       else
         found.idle.push_back(&slot);
     }
@@ -206,7 +208,7 @@ size_t Forest::take_several(uint32_t id, TreeWord running, uint64_t position, si
     found.idle.clear();
     if (started == 0) continue;
     walk_together(nodes_, rules_, log_, found.walkers);
-    for (size_t at = 0; at < walking.size(); ++at) arrived(found.walkers.arrivals[at], id, position, *walking[at], found, taken);
+    for (size_t at = 0; at < walking.size(); ++at) arrived(found.walkers.arrivals[at], id, *walking[at], found, taken);
   }
   for (Slot* slot : found.idle) slot->gate.give(SlotState::kFree);  // their turn comes
   if (taken == 0 && is_finished(tree, running)) found.finished.push_back(id);
@@ -218,36 +220,53 @@ bool Forest::is_finished(Tree& tree, TreeWord running) {
   return tree.word.compare_exchange_strong(running, with_state(running, TreeState::kFinished), std::memory_order_acq_rel);
 }
 
-// Once round the trees from the cursor on: each tree's share of `limit` leaves. Returns how many leaves there were.
+// The home whose trees this thread looks at first: its own, but for one that is two rounds behind it. One other home is looked at
+// each time, so that one that no thread comes to any more is found.
+uint32_t Forest::first_home(uint32_t homes, uint32_t count, Found& found) {
+  if (homes == 1) return 0;
+  const uint32_t own = number_of_thread() % homes, other = (own + 1 + found.passes++ % (homes - 1)) % homes;
+  const auto looked_at = [&](uint32_t home) { return cursors_[home].looked_at.load(std::memory_order_relaxed); };
+  return looked_at(other) + 2 * uint64_t{count / homes + 1} < looked_at(own) ? other : own;
+}
+
+// Once round the trees, each thread from its home on: each tree's share of `limit` leaves. Returns how many leaves there were.
 size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished) {
   const uint32_t count = tree_count();
   if (count == 0) return 0;
+  number_of_thread();  // one home at least
+  const uint32_t homes = std::min({count, threads_.load(std::memory_order_relaxed), kMostHomes});
+  const auto begin_of = [&](uint32_t home) { return static_cast<uint32_t>(uint64_t{count} * home / homes); };
   const int64_t share = static_cast<int64_t>(std::min<size_t>(slots_per_tree_, std::max<size_t>(1, limit / count)));
-  std::atomic<uint32_t> looked_at{0};
+  std::array<std::atomic<uint32_t>, kMostHomes> looked_at{};  // in this pass, by home
   std::atomic<int64_t> budget{static_cast<int64_t>(limit)};
   const auto work = [&](Found& found) {
-    for (int64_t left = budget.load(std::memory_order_relaxed); left > 0;) {
-      // A run of trees and its part of the budget. No tree comes into it that the budget does not reach: whoever takes the
-      // next run, in this select or in another one beside it, begins behind the last tree served.
-      const int64_t wanted = std::min(left, share * kRun);
-      if (!budget.compare_exchange_weak(left, left - wanted, std::memory_order_relaxed)) continue;
-      const uint32_t reached = static_cast<uint32_t>((wanted + share - 1) / share);
-      const uint32_t before = looked_at.fetch_add(reached, std::memory_order_relaxed);
-      const uint32_t size = std::min(reached, count - std::min(before, count));
-      int64_t mine = wanted;
-      if (size != 0) {
-        const uint64_t position = count == 1 ? 0 : cursor_.fetch_add(size, std::memory_order_relaxed);
-        uint32_t run[kRun];
-        for (uint32_t i = 0; i < size; ++i) run[i] = static_cast<uint32_t>((position + i) % count);
-        if (slots_per_tree_ == 1) mine -= static_cast<int64_t>(take_run({run, size}, position, static_cast<size_t>(mine), found));
-        for (uint32_t i = 0; i < size && mine > 0 && slots_per_tree_ > 1; ++i) {
-          const TreeWord running = trees_[run[i]].word.load(std::memory_order_acquire);
-          if (state_of(running) != TreeState::kRunning) continue;
-          mine -= static_cast<int64_t>(take_several(run[i], running, position + i, static_cast<size_t>(std::min(share, mine)), found));
+    const uint32_t first = first_home(homes, count, found);
+    for (uint32_t h = 0; h < homes; ++h) {
+      const uint32_t home = (first + h) % homes, begin = begin_of(home), trees = begin_of(home + 1) - begin;
+      for (int64_t left = budget.load(std::memory_order_relaxed); left > 0;) {
+        // A run of trees and its part of the budget. No tree comes into it that the budget does not reach: whoever takes the
+        // next run, in this select or in another one beside it, begins behind the last tree served.
+        const int64_t wanted = std::min(left, share * kRun);
+        if (!budget.compare_exchange_weak(left, left - wanted, std::memory_order_relaxed)) continue;
+        const uint32_t reached = static_cast<uint32_t>((wanted + share - 1) / share);
+        const uint32_t before = looked_at[home].fetch_add(reached, std::memory_order_relaxed);
+        const uint32_t size = std::min(reached, trees - std::min(before, trees));
+        int64_t mine = wanted;
+        if (size != 0) {
+          // Where there is one tree, all threads would wait for its cursor.
+          const uint64_t at = count == 1 ? 0 : cursors_[home].looked_at.fetch_add(size, std::memory_order_relaxed);
+          uint32_t run[kRun];
+          for (uint32_t i = 0; i < size; ++i) run[i] = begin + static_cast<uint32_t>((at + i) % trees);
+          if (slots_per_tree_ == 1) mine -= static_cast<int64_t>(take_run({run, size}, static_cast<size_t>(mine), found));
+          for (uint32_t i = 0; i < size && mine > 0 && slots_per_tree_ > 1; ++i) {
+            const TreeWord running = trees_[run[i]].word.load(std::memory_order_acquire);
+            if (state_of(running) != TreeState::kRunning) continue;
+            mine -= static_cast<int64_t>(take_several(run[i], running, static_cast<size_t>(std::min(share, mine)), found));
+          }
         }
+        left = budget.fetch_add(mine, std::memory_order_relaxed) + mine;
+        if (size == 0) break;
       }
-      left = budget.fetch_add(mine, std::memory_order_relaxed) + mine;
-      if (size == 0) return;
     }
   };
   threads = std::max(1u, std::min(threads, (count + kRun - 1) / kRun));
@@ -262,16 +281,14 @@ size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, s
     work(found[0]);
   else
     team_.run(threads, [&](unsigned number) { work(found[number]); });
+  size_t taken = 0;
   for (unsigned number = 0; number < threads; ++number) {
-    Found& part = found[number];
+    const Found& part = found[number];
     finished.insert(finished.end(), part.finished.begin(), part.finished.end());
-    if (number == 0) continue;
-    const auto middle = found[0].leaves.insert(found[0].leaves.end(), part.leaves.begin(), part.leaves.end());
-    std::inplace_merge(found[0].leaves.begin(), middle, found[0].leaves.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    leaves.insert(leaves.end(), part.leaves.begin(), part.leaves.end());
+    taken += part.leaves.size();
   }
-  auto& ordered = found[0].leaves;
-  for (const auto& [position, leaf] : ordered) leaves.push_back(leaf);
-  return ordered.size();
+  return taken;
 }
 
 std::vector<Leaf> Forest::select(size_t limit, unsigned threads, std::vector<uint32_t>& finished) {

@@ -2,8 +2,8 @@
 //
 // A forest has one set of rules and one node memory. Each tree has `in_flight` slots, one per rollout that may be out at a
 // time. select() goes round the trees, starting behind the tree served last, and takes from each its share of the batch, one
-// leaf at least: no tree starves. A leaf is named by a ticket; each ticket is expanded, valued, closed or cancelled exactly
-// once.
+// leaf at least: no tree starves. Of several threads each goes round its own part of the trees first, and no part falls more
+// than some rounds behind. A leaf is named by a ticket; each ticket is expanded, valued, closed or cancelled exactly once.
 //
 // Thread safety: every function may be called from any thread at any time. remove() waits for selects that are inside the
 // tree, and the caller must hold none of its tickets.
@@ -113,12 +113,15 @@ class Forest {
   static constexpr uint32_t kRun = 16;   // trees a thread takes at a time
   static constexpr size_t kAhead = 8;    // how far ahead of its use memory is asked for
   static constexpr uint64_t kNoLimit = ~uint64_t{0};
+  static constexpr uint32_t kMostHomes = 64;
+  static constexpr size_t kMostKnown = 1024;  // forests in which a thread remembers its number
 
-  // What one thread found in a pass: leaves by the cursor's positions.
+  // What one thread found in a pass, and memory that it uses.
   struct Found {
-    std::vector<std::pair<uint64_t, Leaf>> leaves;
+    std::vector<Leaf> leaves;
     std::vector<uint32_t> finished;
     std::vector<Slot*> idle;  // owned slots without a rollout
+    uint32_t passes = 0;
     Walkers walkers;
   };
 
@@ -129,11 +132,12 @@ class Forest {
   }
   template <typename Access>
   uint32_t start(Tree& tree, std::span<Slot* const> slots);
-  void hand_out(uint32_t tree, uint64_t position, Slot& slot, Found& found);
-  size_t take_run(std::span<const uint32_t> trees, uint64_t position, size_t most, Found& found);
-  void arrived(Arrival arrival, uint32_t tree, uint64_t position, Slot& slot, Found& found, size_t& taken);
-  size_t take_several(uint32_t tree, TreeWord running, uint64_t position, size_t most, Found& found);
-  uint32_t place_of_thread();
+  void hand_out(uint32_t tree, Slot& slot, Found& found);
+  size_t take_run(std::span<const uint32_t> trees, size_t most, Found& found);
+  void arrived(Arrival arrival, uint32_t tree, Slot& slot, Found& found, size_t& taken);
+  size_t take_several(uint32_t tree, TreeWord running, size_t most, Found& found);
+  uint32_t number_of_thread();
+  uint32_t first_home(uint32_t homes, uint32_t count, Found& found);
   bool owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was);
   bool is_finished(Tree& tree, TreeWord running);
   size_t pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, std::vector<uint32_t>& finished);
@@ -156,13 +160,17 @@ class Forest {
   IndexSpace<kSmallChunkBits, 1> tree_space_, slot_space_;
   mutable Chunked<Tree, kSmallChunkBits> trees_;
   Chunked<Slot, kSmallChunkBits> slots_;
-  // Trees looked at; modulo their number, which one is next. Runs of trees are taken from it, so that selects of several threads
-  // do not meet. Not touched where there is one tree: all threads would wait for it.
-  std::atomic<uint64_t> cursor_{0};
+  // The trees are divided among the threads that select, so that each finds those in its core's caches that it left there; a home
+  // is the part of one of them. Runs of a home's trees are taken from its cursor: trees looked at, modulo their number. Hints,
+  // all of them: which tree is served when depends on them, and nothing else.
+  struct alignas(64) Cursor {
+    std::atomic<uint64_t> looked_at{0};
+  };
+  std::array<Cursor, kMostHomes> cursors_;
   // Leaves out, where most_out limits them; a select takes its part before it looks and gives back what it did not use.
   std::atomic<uint64_t> out_{0};
   uint64_t number_;  // of this forest among all; from 1
-  std::atomic<uint32_t> places_{0};  // the place of the next thread that comes, see place_of_thread
+  std::atomic<uint32_t> threads_{0};  // that have selected
   Team team_;
 };
 

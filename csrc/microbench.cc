@@ -169,25 +169,29 @@ class Worker {
 
 Measured forest(const Setting& setting, uint32_t repeats) {
   Forest forest(rules_of(setting), LogTable(), setting.in_flight, 0);
-  Measured measured{};
   const uint32_t open = setting.open == 0 ? setting.trees : std::min(setting.open, setting.trees);
+  std::atomic<uint32_t> finished{0}, to_open{0};
+  std::vector<Worker> workers(setting.threads, Worker(forest, setting, finished, to_open));
+  std::barrier all(static_cast<std::ptrdiff_t>(setting.threads) + 1);
+  std::vector<std::jthread> team;  // the same threads each time
+  for (Worker& worker : workers)
+    team.emplace_back([&worker, &all, repeats] {
+      for (uint32_t repeat = 0; repeat < repeats; ++repeat) {
+        all.arrive_and_wait();  // off
+        worker.run();
+        all.arrive_and_wait();  // done
+      }
+    });
+  Measured measured{};
   for (uint32_t repeat = 0; repeat < repeats; ++repeat) {
     std::vector<uint32_t> trees;
     for (uint32_t tree = 0; tree < open; ++tree) trees.push_back(forest.add_tree(static_cast<uint32_t>(setting.simulations)));
-    std::atomic<uint32_t> finished{0}, to_open{setting.trees - open};
-    std::vector<Worker> workers(setting.threads, Worker(forest, setting, finished, to_open));
-    std::barrier all(static_cast<std::ptrdiff_t>(setting.threads) + 1);
-    std::vector<std::jthread> team;
-    for (Worker& worker : workers)
-      team.emplace_back([&worker, &all] {
-        all.arrive_and_wait();  // there
-        all.arrive_and_wait();  // off
-        worker.run();
-      });
-    all.arrive_and_wait();
+    finished = 0;
+    to_open = setting.trees - open;
+    for (Worker& worker : workers) worker.count = worker.expansions = 0;
     const auto started = Clock::now();
     all.arrive_and_wait();
-    for (std::jthread& thread : team) thread.join();
+    all.arrive_and_wait();
     measured = {std::chrono::duration<double>(Clock::now() - started).count(), 0, setting.trees, forest.nodes().reserved_bytes(), 0.0};
     for (const Worker& worker : workers) {
       measured.leaves += worker.count;

@@ -374,6 +374,26 @@ def test_no_tree_starves_and_a_lonely_tree_fills_the_batch() -> None:
     assert trees == list(range(30))
 
 
+def test_no_tree_starves_when_a_thread_comes_no_more() -> None:
+    """Trees are divided among the threads that select; those of a thread that is gone are served all the same."""
+    forest = _core.Forest()
+    for _ in range(100):
+        forest.add_tree(10**6)
+
+    def serve(limit: int) -> np.ndarray:
+        tickets, owners, *_ = forest.select(limit)
+        for ticket in tickets.tolist():
+            forest.cancel(ticket)
+        return np.bincount(owners, minlength=100)
+
+    for _ in range(3):
+        thread = threading.Thread(target=serve, args=(7,))
+        thread.start()
+        thread.join()
+    served = sum(serve(7) for _ in range(2000))
+    assert served.sum() == 14_000 and served.min() >= 140 - 8 and served.max() <= 140 + 8
+
+
 # --- shape and misuse --------------------------------------------------------------------------------------------------
 
 
