@@ -23,7 +23,7 @@ SOURCES   := pyproject.toml CMakeLists.txt $(wildcard csrc/*.h csrc/*.cc)
 help:
 	@echo "make demo    search a few problems live, then measure search against greedy on held-out ones; CPU, no download"
 	@echo "make test    the tests; ARGS='-k name' goes to pytest, WERROR=1 turns compiler warnings into errors"
-	@echo "make stress  the search forest under many threads and the sanitizers; ROUNDS=5000 by default, some minutes"
+	@echo "make stress  the search forest's parts, and it under many threads, with sanitizers; ROUNDS=5000 by default, some minutes"
 	@echo "make install all that the two need, in $(VENV): done by them, and again when the C++ or pyproject.toml changes"
 	@echo "make wheel   the sdist, and the wheel built from it, in dist/"
 	@echo "make stubs   rstar_fast/_core.pyi from the compiled module"
@@ -41,15 +41,24 @@ test: $(INSTALLED)
 # Without Python: the forest alone, once for each set of sanitizers.
 ROUNDS ?= 5000
 SEED   ?= 1
+comma  := ,
 FOREST := csrc/tree.cc csrc/selection.cc csrc/forest.cc
 
-stress: build/stress-thread build/stress-address,undefined
+stress: $(foreach kind,thread address$(comma)undefined,build/unit-$(kind) build/stress-$(kind))
+	build/unit-thread
+	build/unit-address,undefined
 	build/stress-thread $(SEED) $(ROUNDS)
 	build/stress-address,undefined $(SEED) $(ROUNDS)
 
-build/stress-%: tests/cpp/stress.cc $(FOREST) $(wildcard csrc/*.h)
+SANITIZED = $(CXX) -O1 -g -std=c++20 -pthread -Wall -Wextra -fsanitize=$* -fno-sanitize-recover=all -Icsrc -o $@ $< $(FOREST)
+
+build/unit-%: tests/cpp/unit.cc tests/cpp/check.h $(FOREST) $(wildcard csrc/*.h)
 	@mkdir -p build
-	$(CXX) -O1 -g -std=c++20 -pthread -Wall -Wextra -fsanitize=$* -fno-sanitize-recover=all -Icsrc -o $@ tests/cpp/stress.cc $(FOREST)
+	$(SANITIZED)
+
+build/stress-%: tests/cpp/stress.cc tests/cpp/check.h $(FOREST) $(wildcard csrc/*.h)
+	@mkdir -p build
+	$(SANITIZED)
 
 install: $(INSTALLED)
 

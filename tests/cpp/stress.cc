@@ -13,19 +13,12 @@
 #include <thread>
 #include <vector>
 
+#include "check.h"
 #include "forest.h"
 
 using namespace rstar;
 
 namespace {
-
-#define CHECK(condition)                                                               \
-  do {                                                                                 \
-    if (!(condition)) {                                                                \
-      std::fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-      std::abort();                                                                    \
-    }                                                                                  \
-  } while (false)
 
 struct Plan {
   uint32_t trees, rollouts, in_flight, threads;

@@ -1,0 +1,204 @@
+// The parts of the forest one by one, each at the edges of its memory. Made to run under the thread, address and undefined-behaviour
+// sanitizers.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <set>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "forest.h"
+
+using namespace rstar;
+
+namespace {
+
+void check_sizes_and_classes() {
+  using Space = Nodes::Space;
+  for (uint32_t size = 1; size <= Nodes::kMostChildren; ++size) {
+    const uint32_t rounded = Space::rounded(size), c = Space::class_of(size);
+    CHECK(rounded >= size && rounded % Block::kNodes == 0 && c < Space::kClasses);
+    CHECK(Space::size_of(c) == rounded && Space::class_of(rounded) == c);
+    CHECK(size > 64 || rounded < size + Block::kNodes);
+  }
+}
+
+void check_blocks_stay_in_their_chunk_and_come_back() {
+  using Space = IndexSpace<8, 4>;
+  Space space;
+  Chunked<std::atomic<Index>, 8> links;
+  const auto link = [&](Index i) -> std::atomic<Index>& { return links[i]; };
+  std::mt19937_64 random(1);
+  std::vector<std::pair<Index, uint32_t>> taken;
+  std::vector<int> owners(1 << 16);
+  for (int i = 0; i < 2000; ++i) {
+    if (!taken.empty() && random() % 2 == 0) {
+      const auto [first, size] = taken[random() % taken.size()];
+      std::erase(taken, std::pair{first, size});
+      for (uint32_t k = 0; k < Space::rounded(size); ++k) --owners[first + k];
+      space.release(first, size, link);
+      continue;
+    }
+    const uint32_t size = 1 + static_cast<uint32_t>(random() % 200);
+    const Index first = space.allocate(size, link);
+    const uint32_t rounded = Space::rounded(size);
+    links.ensure(first + rounded - 1);
+    CHECK(first % 4 == 0 && first / Space::kChunkSize == (first + rounded - 1) / Space::kChunkSize);
+    for (uint32_t k = 0; k < rounded; ++k) CHECK(++owners[first + k] == 1);
+    taken.emplace_back(first, size);
+  }
+  const uint32_t before = space.high_water();
+  for (const auto& [first, size] : taken) space.release(first, size, link);
+  for (const auto& [first, size] : taken) space.allocate(size, link);
+  CHECK(space.high_water() == before);
+}
+
+void check_threads_get_blocks_of_their_own() {
+  Nodes nodes;
+  std::vector<std::atomic<int>> owners(1 << 20);
+  std::vector<std::jthread> team;
+  for (uint64_t seed = 0; seed < 4; ++seed)
+    team.emplace_back([&, seed] {
+      std::mt19937_64 random(seed);
+      for (int round = 0; round < 60; ++round) {
+        Stock stock(nodes);
+        std::vector<std::pair<Index, uint32_t>> taken;
+        for (int i = 0; i < 40; ++i) {
+          const uint32_t size = 1 + static_cast<uint32_t>(random() % 70);
+          taken.emplace_back(stock.take(size), size);
+          CHECK(owners[taken.back().first].fetch_add(1) == 0);
+          for (uint32_t k = 0; k < size; ++k) new (&nodes.stats[taken.back().first + k]) Stats;
+        }
+        for (const auto& [first, size] : taken) {
+          owners[first].fetch_sub(1);
+          stock.put(first, size);
+        }
+      }
+    });
+}
+
+// Families in memory that ends with them: what reads beyond is found by the sanitizer.
+void check_selectors_agree_and_read_no_further() {
+  std::mt19937_64 random(2);
+  std::uniform_real_distribution<double> values(-1, 1);
+  const LogTable log;
+  for (int round = 0; round < 3000; ++round) {
+    const uint32_t count = 1 + static_cast<uint32_t>(random() % 80);
+    const auto family = std::make_unique<Stats[]>(count);
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint64_t visits = random() % 3 == 0 ? 0 : random() % 100;
+      family[i].value_sum = visits == 0 ? 0.0 : std::round(values(random) * 4) / 4 * static_cast<double>(visits);
+      family[i].bits = visits * Word::kVisit + (random() % 4 == 0 ? random() % 5 : 0) * Word::kVirtualVisit;
+    }
+    const Uct uct{2.0, random() % 2 == 0 ? 0.0 : std::numeric_limits<double>::infinity(), 1.0};
+    const uint64_t parent = random() % 5000;
+    std::vector<uint32_t> expected(1 + random() % 9), chosen(expected.size());
+    selectors().back().several(family.get(), count, parent, log, uct, expected);
+    for (const Selector& able : selectors()) {
+      able.several(family.get(), count, parent, log, uct, chosen);
+      CHECK(chosen == expected);
+      CHECK(able.one(family.get(), count, log(parent), uct) == expected[0]);
+    }
+  }
+}
+
+void check_notes_keep_texts_until_they_are_released() {
+  Notes notes;
+  const auto add = [&](const std::vector<std::array<std::string, 3>>& texts) {
+    std::vector<Note> of_children;
+    std::string bytes;
+    for (const auto& [step, observation, answer] : texts) {
+      Note note{{}, static_cast<uint32_t>(step.size())};
+      uint32_t which = 0;
+      for (const std::string& text : {step, observation, answer}) {
+        bytes += text;
+        note.ends[which++] = static_cast<uint32_t>(bytes.size());
+      }
+      of_children.push_back(note);
+    }
+    return notes.add(of_children, bytes);
+  };
+  std::mt19937_64 random(3);
+  std::set<Index> places;
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::array<std::string, 3>> texts(1 + random() % 40);
+    for (auto& of_child : texts)
+      for (std::string& text : of_child) text.assign(random() % (round % 10 == 0 ? 9000 : 60), static_cast<char>('a' + random() % 26));
+    const Index at = add(texts);
+    places.insert(at);
+    const auto count = static_cast<uint32_t>(texts.size());
+    for (uint32_t child = 0; child < count; ++child) {
+      for (uint32_t which = 0; which < 3; ++which) CHECK(notes.text(at, count, child, which) == texts[child][which]);
+      CHECK(notes.proposals(at, child) == texts[child][0].size());
+    }
+    notes.release(at);
+  }
+  CHECK(places.size() < 200);  // released ones are used again
+  bool refused = false;
+  try {
+    add({{std::string(65 << 20, 'x'), "", ""}});
+  } catch (const std::length_error&) {
+    refused = true;
+  }
+  CHECK(refused);
+}
+
+void check_a_path_holds_what_was_put() {
+  Path path;
+  for (Index depth = 0; depth < 1000; ++depth) path.put(depth, 3 * depth);
+  path.put(7, 1);
+  for (Index depth = 0; depth < 1000; ++depth) CHECK(path[depth] == (depth == 7 ? 1 : 3 * depth));
+  path.free();
+}
+
+void check_a_gate_lets_one_through() {
+  Gate gate;
+  CHECK(gate.state() == SlotState::kFree && !gate.take(SlotState::kReady));
+  std::atomic<int> through{0};
+  {
+    std::vector<std::jthread> team;
+    for (int i = 0; i < 4; ++i)
+      team.emplace_back([&] { through += gate.take(SlotState::kFree); });
+  }
+  CHECK(through == 1 && gate.state() == SlotState::kWalking);
+  const uint64_t generation = gate.next_generation();
+  gate.hand_out();
+  CHECK(gate.is_out(generation) && !gate.is_out(generation + 1) && !gate.take_out(generation + (uint64_t{1} << 30)));
+  CHECK(gate.take_out(generation) && !gate.take_out(generation));
+  gate.give(SlotState::kFree);
+  CHECK(!gate.is_out(generation) && gate.next_generation() == generation + 1);
+}
+
+void check_a_team_does_all_work_each_time() {
+  Team team;
+  for (unsigned round = 1; round < 60; ++round) {
+    const unsigned threads = 1 + round % 5;
+    std::atomic<int> left{40};
+    std::vector<std::atomic<int>> done(40);
+    team.run(threads, [&](unsigned number) {
+      CHECK(number < threads);
+      for (int at; (at = --left) >= 0;) ++done[static_cast<size_t>(at)];
+    });
+    for (const auto& times : done) CHECK(times == 1);
+  }
+}
+
+}  // namespace
+
+int main() {
+  check_sizes_and_classes();
+  check_blocks_stay_in_their_chunk_and_come_back();
+  check_threads_get_blocks_of_their_own();
+  check_selectors_agree_and_read_no_further();
+  check_notes_keep_texts_until_they_are_released();
+  check_a_path_holds_what_was_put();
+  check_a_gate_lets_one_through();
+  check_a_team_does_all_work_each_time();
+  std::puts("the forest's parts do what they say");
+}
