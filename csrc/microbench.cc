@@ -204,4 +204,22 @@ Measured forest(const Setting& setting, uint32_t repeats) {
   return measured;
 }
 
+double handover() {
+  constexpr uint32_t kTimes = 20'000;
+  alignas(64) std::atomic<uint32_t> line{0};
+  const auto play = [&line](uint32_t first) {
+    for (uint32_t turn = first; turn < 2 * kTimes; turn += 2) {
+      while (line.load(std::memory_order_acquire) != turn) {
+      }
+      line.store(turn + 1, std::memory_order_release);
+    }
+  };
+  const auto started = Clock::now();
+  {
+    std::jthread other(play, 1);
+    play(0);
+  }
+  return std::chrono::duration<double, std::nano>(Clock::now() - started).count() / (2 * kTimes);
+}
+
 }  // namespace rstar::microbench

@@ -39,4 +39,8 @@ Measured single(const Setting& setting);
 // adding and removing in it.
 Measured forest(const Setting& setting, uint32_t repeats);
 
+// Nanoseconds that a cache line takes from one core to another, on average of many times to and fro between two threads: what
+// sharing costs on this machine, now.
+double handover();
+
 }  // namespace rstar::microbench

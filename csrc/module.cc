@@ -269,6 +269,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       py::arg("rollouts") = false, py::arg("repeats") = 1, py::arg("children") = 32, py::arg("depth") = 16, py::arg("c") = 2.0,
       "Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured. open: trees "
       "in the forest at a time, the others follow as trees end; 0: all from the start.");
+  m.def("microbench_handover", &microbench::handover, py::call_guard<py::gil_scoped_release>(),
+        "Nanoseconds that a cache line takes from core to core, between two threads; needs two cores.");
 #if defined(__VERSION__)
   m.attr("COMPILER") = __VERSION__;
 #else

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'UsageError', 'fault_of_tree', 'microbench_forest', 'microbench_single', 'select_child']
+__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'UsageError', 'fault_of_tree', 'microbench_forest', 'microbench_handover', 'microbench_single', 'select_child']
 class UsageError(ValueError):
     pass
 class Forest:
@@ -71,6 +71,10 @@ def fault_of_tree(columns: dict) -> str:
 def microbench_forest(*, trees: typing.SupportsInt | typing.SupportsIndex, simulations: typing.SupportsInt | typing.SupportsIndex, open: typing.SupportsInt | typing.SupportsIndex = 0, in_flight: typing.SupportsInt | typing.SupportsIndex = 1, batch: typing.SupportsInt | typing.SupportsIndex = 1024, threads: typing.SupportsInt | typing.SupportsIndex = 1, rollouts: bool = False, repeats: typing.SupportsInt | typing.SupportsIndex = 1, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
     """
     Threads that each select from, and give back to, one forest; its trees anew `repeats` times. The last time is measured. open: trees in the forest at a time, the others follow as trees end; 0: all from the start.
+    """
+def microbench_handover() -> float:
+    """
+    Nanoseconds that a cache line takes from core to core, between two threads; needs two cores.
     """
 def microbench_single(simulations: typing.SupportsInt | typing.SupportsIndex, children: typing.SupportsInt | typing.SupportsIndex = 32, depth: typing.SupportsInt | typing.SupportsIndex = 16, c: typing.SupportsFloat | typing.SupportsIndex = 2.0) -> dict:
     """

@@ -106,6 +106,8 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
                 / _core.microbench_forest(trees=1, simulations=count, in_flight=in_flight * team, batch=batch, threads=team)["seconds"]
                 / 1e6,
             )
+    if threads > 1:  # what sharing costs here: it varies with where a virtual machine's cores lie
+        yield _measured("cache line", "from core to core", 2, runs, _core.microbench_handover, "ns")
     for team in teams:
         in_turn = {"open": _OPEN * team, "batch": _OPEN // 2}
         for group, setting, memories in (
