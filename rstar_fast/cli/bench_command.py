@@ -111,8 +111,8 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
     for team in teams:
         in_turn = {"open": _OPEN * team, "batch": _OPEN // 2}
         for group, setting, memories in (
-            (f"{_OPEN} trees/thread", in_turn, {"recycled": 2}),
-            ("8,192 trees", {"batch": _BATCH}, {"recycled": 2, "fresh": 1}),
+            (f"{_OPEN} trees/thread", in_turn, {"recycled": 3}),
+            ("8,192 trees", {"batch": _BATCH}, {"recycled": 3, "fresh": 1}),
         ):
             for rollouts, counted in ((False, "simulations"), (True, "rollout steps")):
                 for memory, repeats in memories.items():
