@@ -119,7 +119,7 @@ template <typename Access>
 void visit_leaf(Nodes& nodes, Index node, double value) {
   Stats& stats = nodes.stats[node];
   if (stats.word().visits() == 1) nodes.links[node].set(stats.sum());
-  Access::add(stats.value_sum, value);
+  Alone::add(stats.value_sum, value);  // nobody else changes it
   Access::add(stats, kLanded - Word::kClaimed, std::memory_order_release);
 }
 
