@@ -3,8 +3,8 @@
     pip install mctx && python benchmarks/bench_tree_peers.py [--runs N]
 
 Both search trees of 32 children a node to a depth of 16, 64 simulations each, with a free evaluator: a child's value is a hash
-of the way to it. mctx runs compiled, on the CPU, in single precision, its MuZero policy without noise; rstar_fast in doubles. Both
-use as many threads as they like up to the cores there are. Writes results/tree_peers.json.
+of the way to it. mctx runs compiled, on the CPU, in single precision, its MuZero policy without noise; rstar_fast in doubles.
+Both use as many threads as they like up to the cores there are. Writes results/tree_peers.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def mctx_seconds(batch: int, runs: int) -> list[float]:
         below = mixed(embedding * jnp.uint32(31) + action.astype(jnp.uint32) + jnp.uint32(1))
         shape = action.shape
         priors = jnp.zeros((*shape, ACTIONS))
-        return mctx.RecurrentFnOutput(reward=jnp.zeros(shape), discount=jnp.ones(shape), prior_logits=priors, value=value_of(below)), below
+        return mctx.RecurrentFnOutput(
+            reward=jnp.zeros(shape), discount=jnp.ones(shape), prior_logits=priors, value=value_of(below)
+        ), below
 
     @jax.jit
     def search(key: jax.Array, roots: jax.Array) -> jax.Array:
@@ -64,7 +66,13 @@ def our_seconds(batch: int, threads: int, runs: int) -> list[float]:
     return [
         float(
             _core.microbench_forest(
-                trees=batch, simulations=SIMULATIONS, batch=max(1, min(64, batch // (2 * threads))), threads=min(threads, batch), repeats=2, children=ACTIONS, depth=DEPTH
+                trees=batch,
+                simulations=SIMULATIONS,
+                batch=max(1, min(64, batch // (2 * threads))),
+                threads=min(threads, batch),
+                repeats=2,
+                children=ACTIONS,
+                depth=DEPTH,
             )["seconds"]
         )
         for _ in range(runs)
@@ -84,7 +92,8 @@ def main() -> None:
         simulations = batch * SIMULATIONS
         rows.append({"trees": batch, "mctx_seconds": theirs, "rstar_fast_seconds": ours})
         fast, slow = statistics.median(ours), statistics.median(theirs)
-        print(f"{batch:5d} trees: mctx {simulations / slow / 1e3:7.0f} k/s, rstar_fast {simulations / fast / 1e3:7.0f} k/s, {slow / fast:.0f} times")
+        rates = [simulations / seconds / 1e3 for seconds in (slow, fast)]
+        print(f"{batch:5d} trees: mctx {rates[0]:7.0f} k/s, rstar_fast {rates[1]:7.0f} k/s, {slow / fast:.0f} times")
     setting = {"children": ACTIONS, "depth": DEPTH, "simulations": SIMULATIONS, "threads": threads}
     print(write("tree_peers", {"mctx": version("mctx"), "jax": version("jax"), "setting": setting, "measurements": rows}))
 

@@ -265,8 +265,8 @@ class Tree:
         """Wraps columns as TREE_COLUMNS and TREE_TEXTS describe them; see `from_texts` for making the texts.
 
         Raises:
-          InvalidInput: a column is missing or has another dtype or length, or a row does not fit the others: a parent, children,
-            depth, terminal or text that cannot be; names the row.
+          InvalidInput: a column is missing or has another dtype or length, or a row does not fit the others: a parent,
+            children, depth, terminal or text that cannot be; names the row.
         """
         self._columns = dict(columns)
         if not np.size(self._columns.get("parent", ())):

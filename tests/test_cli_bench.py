@@ -16,7 +16,16 @@ def test_bench_tree_prints_a_table_and_writes_the_runs(tmp_path: Path) -> None:
     out = tmp_path / "tree.json"
     done = CliRunner().invoke(app, ["bench", "tree", "--quick", "--runs", "3", "--threads", "2", "--out", str(out)])
     assert done.exit_code == 0, done.output
-    for said in ("1,000,000 simulations", "threads", "one shared tree", "rollout steps", "core to core", "from Python", "median of 3", "16 bytes"):
+    for said in (
+        "1,000,000 simulations",
+        "threads",
+        "one shared tree",
+        "rollout steps",
+        "core to core",
+        "from Python",
+        "median of 3",
+        "16 bytes",
+    ):
         assert said in " ".join(done.output.split()), said
     written = json.loads(out.read_text("utf-8"))
     assert {"commit", "machine", "compiler", "rstar_fast", "node_bytes", "setting", "measurements"} <= set(written)

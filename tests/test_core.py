@@ -304,7 +304,12 @@ def test_selectors_take_values_beyond_single_precision() -> None:
 # --- leaves that are valued, and limits --------------------------------------------------------------------------------
 
 
-@given(seed=st.integers(0, 10**6), in_flight=st.sampled_from([1, 2, 5, 40]), simulations=st.integers(1, 80), limit=st.integers(1, 50))
+@given(
+    seed=st.integers(0, 10**6),
+    in_flight=st.sampled_from([1, 2, 5, 40]),
+    simulations=st.integers(1, 80),
+    limit=st.integers(1, 50),
+)
 def test_a_valued_leaf_ends_its_rollout_and_stays_a_leaf(seed: int, in_flight: int, simulations: int, limit: int) -> None:
     """Classical search: a leaf is valued on its first visit and expanded on its second."""
     random = Random(seed)
@@ -343,7 +348,9 @@ def test_the_forest_limits_the_leaves_that_are_out() -> None:
     first, *_ = forest.select(100)
     assert len(first) == 4  # one root each: the other rollouts wait for it
     assert len(forest.select(100)[0]) == 0
-    forest.expand(first, np.full(4, 3, np.uint32), np.full(12, math.nan), np.full(12, math.nan, np.float32), np.zeros(12, np.uint8))
+    forest.expand(
+        first, np.full(4, 3, np.uint32), np.full(12, math.nan), np.full(12, math.nan, np.float32), np.zeros(12, np.uint8)
+    )
     second, *_ = forest.select(100)
     assert len(second) == 5
     assert len(forest.select(100)[0]) == 0
@@ -363,13 +370,23 @@ def test_no_tree_starves_and_a_lonely_tree_fills_the_batch() -> None:
         served += np.bincount(owners, minlength=30)
         count = len(tickets)
         forest.expand(
-            tickets, np.full(count, 2, np.uint32), np.full(2 * count, math.nan), np.full(2 * count, math.nan, np.float32), np.zeros(2 * count, np.uint8)
+            tickets,
+            np.full(count, 2, np.uint32),
+            np.full(2 * count, math.nan),
+            np.full(2 * count, math.nan, np.float32),
+            np.zeros(2 * count, np.uint8),
         )
     assert served.min() >= served.max() - 1 and served.sum() == 210
     alone = _core.Forest(in_flight=64, first_play_urgency=math.inf)
     alone.add_tree(1000)
     (root,), *_ = alone.select(64)
-    alone.expand(np.array([root]), np.array([64], np.uint32), np.full(64, math.nan), np.full(64, math.nan, np.float32), np.zeros(64, np.uint8))
+    alone.expand(
+        np.array([root]),
+        np.array([64], np.uint32),
+        np.full(64, math.nan),
+        np.full(64, math.nan, np.float32),
+        np.zeros(64, np.uint8),
+    )
     assert len(alone.select(64)[0]) == 64
     assert trees == list(range(30))
 
@@ -478,7 +495,11 @@ def test_wrong_counts_are_said(counts: list[int], values: list[float], sentence:
     tickets, *_ = forest.select(1)
     with pytest.raises(_core.UsageError, match=sentence):
         forest.expand(
-            tickets, np.array(counts, np.uint32), np.array(values), np.array(values, np.float32), np.zeros(len(values), np.uint8)
+            tickets,
+            np.array(counts, np.uint32),
+            np.array(values),
+            np.array(values, np.float32),
+            np.zeros(len(values), np.uint8),
         )
 
 
@@ -490,7 +511,12 @@ def test_wrong_notes_are_said_and_change_nothing() -> None:
 
     def give(*notes: object) -> None:
         forest.expand(
-            tickets, np.array([2], np.uint32), np.zeros(2), np.zeros(2, np.float32), np.full(2, Terminal.ANSWER, np.uint8), *notes
+            tickets,
+            np.array([2], np.uint32),
+            np.zeros(2),
+            np.zeros(2, np.float32),
+            np.full(2, Terminal.ANSWER, np.uint8),
+            *notes,
         )
 
     one = np.ones(2, np.uint32)

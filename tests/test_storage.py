@@ -70,7 +70,13 @@ def trees(draw: st.DrawFn) -> Tree:
 
 
 trajectories = st.builds(
-    Trajectory, any_text, any_text, any_float, st.lists(any_float, max_size=4).map(tuple), st.sampled_from([None, True, False]), any_text
+    Trajectory,
+    any_text,
+    any_text,
+    any_float,
+    st.lists(any_float, max_size=4).map(tuple),
+    st.sampled_from([None, True, False]),
+    any_text,
 )
 results = st.builds(
     SearchResult,
@@ -383,7 +389,9 @@ def test_a_record_that_cannot_be_written_leaves_the_run_as_it_was(tmp_path: Path
     check(tmp_path, {"0", "2"})
 
 
-def test_a_shard_that_cannot_be_written_leaves_the_results_in_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_cannot_be_written_leaves_the_results_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -402,7 +410,9 @@ def test_a_shard_that_cannot_be_written_leaves_the_results_in_the_journal(tmp_pa
 
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
     with Run.open(tmp_path, SETTINGS):
-        with pytest.raises(InvalidInput, match=f"being written by process {os.getpid()}: wait for it to end, or give another folder"):
+        with pytest.raises(
+            InvalidInput, match=f"being written by process {os.getpid()}: wait for it to end, or give another folder"
+        ):
             Run.open(tmp_path, SETTINGS)
     with Run.open(tmp_path, SETTINGS) as run:
         run.add(a_result(1))
@@ -468,7 +478,9 @@ def test_the_same_id_with_another_question_is_told(tmp_path: Path) -> None:
         run.add(a_result(1))
     with Run.open(tmp_path, SETTINGS) as run:
         for ask in (run.finished, run.read):
-            with pytest.raises(InvalidInput, match="another question under the id '1': give another folder, or the problem another id"):
+            with pytest.raises(
+                InvalidInput, match="another question under the id '1': give another folder, or the problem another id"
+            ):
                 ask([Problem("something else", "1")])
 
 
@@ -515,7 +527,10 @@ def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
         ('{"format": "rstar_fast run", "format_version": 1}', "is damaged .*'shards'.*: restore it"),
         ('["a list"]', "is no manifest of a run"),
         ('{"name": "a web app"}', "is no manifest of a run"),
-        ('{"format": "rstar_fast run", "format_version": 2}', "format version 2, this rstar_fast reads up to 1: upgrade rstar_fast"),
+        (
+            '{"format": "rstar_fast run", "format_version": 2}',
+            "format version 2, this rstar_fast reads up to 1: upgrade rstar_fast",
+        ),
     ],
 )
 def test_unusable_manifests_are_told_apart(tmp_path: Path, manifest: str, sentence: str) -> None:
@@ -540,7 +555,9 @@ def test_missing_and_cut_shards_are_named(tmp_path: Path) -> None:
         run.add(a_result(1))
     shard = tmp_path / "shard-00000.parquet"
     os.truncate(shard, shard.stat().st_size - 1)
-    with pytest.raises(InvalidInput, match=r"shard-00000.parquet with 1 results is damaged \(it has \d+ bytes, not \d+\): restore it"):
+    with pytest.raises(
+        InvalidInput, match=r"shard-00000.parquet with 1 results is damaged \(it has \d+ bytes, not \d+\): restore it"
+    ):
         Run.open(tmp_path, SETTINGS)
     shard.unlink()
     with pytest.raises(InvalidInput, match=r"shard-00000.parquet with 1 results is damaged \(it is missing\): restore it"):
@@ -557,7 +574,9 @@ def test_a_tree_that_is_none_is_named_with_its_file_and_row(tmp_path: Path) -> N
             run.add(result)
     stored = load_run(tmp_path)
     assert exactly(stored[0]) == exactly(a_result(0)) and exactly(stored[2]) == exactly(a_result(2))
-    said = r"shard-00000.parquet with 3 results is damaged \(row 1: tree column 'first_child', row 1, is 7: expected a later row"
+    said = (
+        r"shard-00000.parquet with 3 results is damaged \(row 1: tree column 'first_child', row 1, is 7: expected a later row"
+    )
     with pytest.raises(InvalidInput, match=said):
         stored[1]
 

@@ -269,7 +269,9 @@ def test_each_column_is_checked(name: str) -> None:
 def test_texts_fill_their_bytes_in_order(offsets: list[int]) -> None:
     columns, texts = make_columns([-1, 0])
     packed = Tree.from_texts(columns, {**texts, "answer": ["a", "b"]}).columns()
-    with pytest.raises(InvalidInput, match=r"tree column 'answer_offsets', row [0-2], is -?\d: expected .*; the columns are corrupt"):
+    with pytest.raises(
+        InvalidInput, match=r"tree column 'answer_offsets', row [0-2], is -?\d: expected .*; the columns are corrupt"
+    ):
         Tree({**packed, "answer_offsets": np.array(offsets, np.int64)})
 
 
@@ -298,7 +300,12 @@ def test_corrupt_columns_say_what_was_expected() -> None:
         ("parent", 0, 0, "'parent', row 0, is 0: expected -1, as the root has none"),
         ("parent", 3, 2, "'parent', row 3, is 2: expected 1, among whose children this row is"),
         ("first_child", 2, 3, "'first_child', row 2, is 3: expected -1, as the node has no children"),
-        ("first_child", 0, 2**31 - 1, "'first_child', row 0, is 2147483647: expected a later row, with room for 2 children before row 4"),
+        (
+            "first_child",
+            0,
+            2**31 - 1,
+            "'first_child', row 0, is 2147483647: expected a later row, with room for 2 children before row 4",
+        ),
         ("child_count", 1, -7, "'child_count', row 1, is -7: expected 0 to 3"),
         ("depth", 3, 1, "'depth', row 3, is 1: expected one more than its parent's, 2"),
         ("terminal", 2, 9, "'terminal', row 2, is 9: expected 0 to 5"),
@@ -314,7 +321,13 @@ def test_corrupt_columns_say_what_was_expected() -> None:
         Tree({**childless, "parent": np.array([-1, 0, 0, 3], np.int32)})
 
 
-@given(st.lists(st.binary(max_size=5) | st.text(max_size=3).map(lambda text: text.encode("utf-8", "surrogatepass")), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.binary(max_size=5) | st.text(max_size=3).map(lambda text: text.encode("utf-8", "surrogatepass")),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_bytes_that_are_no_text_are_found(pieces: list[bytes]) -> None:
     columns, texts = make_columns([-1, *[0] * (len(pieces) - 1)])
     packed = Tree.from_texts(columns, texts).columns()

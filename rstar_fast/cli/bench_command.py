@@ -59,8 +59,12 @@ def _bench() -> None:
 
 @bench.command("tree")
 def tree(
-    out: Annotated[Path | None, typer.Option("--out", help="Write the runs, with machine and versions, to this JSON file.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the table shows the median and the extremes.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the runs, with machine and versions, to this JSON file.")
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Runs of each measurement; the table shows the median and the extremes.")
+    ] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="Most threads; the usable cores by default.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A hundredth of the work: to see that it runs.")] = False,
 ) -> None:
@@ -82,7 +86,15 @@ def tree(
     )
     if out is not None:
         rows = [asdict(measurement) for measurement in found]
-        setting = {"children": _CHILDREN, "depth": _DEPTH, "c": 2.0, "batch": _BATCH, "open": _OPEN, "runs": runs, "quick": quick}
+        setting = {
+            "children": _CHILDREN,
+            "depth": _DEPTH,
+            "c": 2.0,
+            "batch": _BATCH,
+            "open": _OPEN,
+            "runs": runs,
+            "quick": quick,
+        }
         result = {**provenance(), "node_bytes": _core.NODE_BYTES, "setting": setting, "measurements": rows}
         out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
@@ -91,7 +103,11 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
     for simulations in (1_000, 10_000, 100_000, 1_000_000):
         count = max(100, simulations // divisor)
         yield _measured(
-            "one tree", f"{simulations:,} simulations", 1, runs, lambda count=count: count / _core.microbench_single(count)["seconds"] / 1e6
+            "one tree",
+            f"{simulations:,} simulations",
+            1,
+            runs,
+            lambda count=count: count / _core.microbench_single(count)["seconds"] / 1e6,
         )
     teams = sorted({1, 2, threads} | {2**k for k in range(2, 12) if 2**k < threads}) if threads > 1 else [1]
     for team in teams:
@@ -102,9 +118,13 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
                 name,
                 team,
                 runs,
-                lambda count=count, in_flight=in_flight, batch=batch, team=team: count
-                / _core.microbench_forest(trees=1, simulations=count, in_flight=in_flight * team, batch=batch, threads=team)["seconds"]
-                / 1e6,
+                lambda count=count, in_flight=in_flight, batch=batch, team=team: (
+                    count
+                    / _core.microbench_forest(
+                        trees=1, simulations=count, in_flight=in_flight * team, batch=batch, threads=team
+                    )["seconds"]
+                    / 1e6
+                ),
             )
     if threads > 1:  # what sharing costs here: it varies with where a virtual machine's cores lie
         yield _measured("cache line", "from core to core", 2, runs, _core.microbench_handover, "ns")
@@ -127,7 +147,12 @@ def _measurements(runs: int, threads: int, divisor: int) -> Iterator[Measurement
                     )
     for name, with_texts in (("a leaf of 1,024", False), ("the same, with texts", True)):
         yield _measured(
-            "from Python", name, 1, runs, lambda with_texts=with_texts: _python_boundary(max(4, 100 // divisor), with_texts), "µs"
+            "from Python",
+            name,
+            1,
+            runs,
+            lambda with_texts=with_texts: _python_boundary(max(4, 100 // divisor), with_texts),
+            "µs",
         )
 
 

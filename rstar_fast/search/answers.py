@@ -46,7 +46,10 @@ def trajectories_of(tree: Tree, correct: Mapping[int, bool]) -> tuple[Trajectory
         return ()
     # Plain lists: a tree may have hundreds of solutions, each looked at once.
     parent, first_child, score = (columns[name].tolist() for name in ("parent", "first_child", "score"))
-    q = [total / visits if visits else 0.0 for total, visits in zip(columns["value_sum"].tolist(), columns["visits"].tolist(), strict=True)]
+    q = [
+        total / visits if visits else 0.0
+        for total, visits in zip(columns["value_sum"].tolist(), columns["visits"].tolist(), strict=True)
+    ]
     texts, answers, shares = tree.texts("text"), tree.texts("answer"), _shares(tree)
     found = []
     for index in ends:

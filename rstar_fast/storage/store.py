@@ -196,4 +196,6 @@ class Store:
     def _damaged(self, shard: int, error: Exception) -> InvalidInput:
         path, rows = self.folder / self.shards[shard].file, self.shards[shard].rows
         reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        return InvalidInput(f"{path} with {rows} results is damaged ({reason}): restore it from a copy, or give another run folder")
+        return InvalidInput(
+            f"{path} with {rows} results is damaged ({reason}): restore it from a copy, or give another run folder"
+        )
