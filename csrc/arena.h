@@ -178,7 +178,7 @@ class IndexSpace {
     Index first;
     do {
       first = (at & kChunkMask) + size > kChunkSize ? (at | kChunkMask) + 1 : at;  // a block stays in one chunk
-      if (first >= (1u << kIndexBits) - size) throw std::length_error("the forest is full: 2^31 nodes are in use");
+      if (first >= (1u << kIndexBits) - size) throw std::length_error("the forest is full: 2^31 places are taken");
     } while (!next_.compare_exchange_weak(at, first + size, std::memory_order_relaxed));
     return first;
   }

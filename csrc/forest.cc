@@ -13,6 +13,8 @@ Forest::Forest(Rules rules, LogTable log, uint32_t in_flight, uint64_t most_out,
   number_ = forests.fetch_add(1, std::memory_order_relaxed) + 1;
   if (in_flight == 0 || in_flight > kMostInFlight)
     throw UsageError("in_flight is " + std::to_string(in_flight) + ": give 1 to " + std::to_string(kMostInFlight));
+  if (rules.reference && in_flight != 1)
+    throw UsageError("in_flight is " + std::to_string(in_flight) + ": the reference has one rollout at a time, give 1");
 }
 
 Forest::~Forest() {
@@ -48,20 +50,37 @@ uint32_t Forest::add_tree(uint32_t rollouts) {
   return id;
 }
 
+namespace {
+
+[[noreturn]] void throw_leaf_out(uint32_t tree) {
+  throw UsageError("tree " + std::to_string(tree) + " has a leaf out: expand or cancel it before removing the tree");
+}
+
+}  // namespace
+
 void Forest::remove(uint32_t id) {
   Tree& tree = const_cast<Tree&>(existing(id));
   for (uint32_t i = 0; i < slots_per_tree_; ++i)
-    if (slots_[tree.first_slot + i].gate.state(std::memory_order_acquire) == SlotState::kOut)
-      throw UsageError("tree " + std::to_string(id) + " has a leaf out: expand or cancel it before removing the tree");
+    if (slots_[tree.first_slot + i].gate.state(std::memory_order_acquire) == SlotState::kOut) throw_leaf_out(id);
   TreeWord word = tree.word.load(std::memory_order_relaxed);
   do {
     if (state_of(word) != TreeState::kRunning && state_of(word) != TreeState::kFinished) existing(id);  // removed meanwhile: says so
   } while (!tree.word.compare_exchange_weak(word, with_state(word, TreeState::kRemoving), std::memory_order_acq_rel));
   // Who owns all slots is alone with the tree: a select that has just read kRunning looks again once it owns one.
+  std::vector<SlotState> owned;
   for (uint32_t i = 0; i < slots_per_tree_; ++i) {
     Gate& gate = slots_[tree.first_slot + i].gate;
-    for (SlotState was = gate.state(); was == SlotState::kWalking || !gate.take(was); was = gate.state())
+    SlotState was = gate.state();
+    for (; was != SlotState::kOut && (was == SlotState::kWalking || !gate.take(was)); was = gate.state())
       if (was == SlotState::kWalking) std::this_thread::yield();
+    if (was != SlotState::kOut) {
+      owned.push_back(was);
+      continue;
+    }
+    // A select that was inside the tree has handed out a leaf: all is as before.
+    for (uint32_t j = 0; j < i; ++j) slots_[tree.first_slot + j].gate.give(owned[j]);
+    tree.word.store(word, std::memory_order_release);
+    throw_leaf_out(id);
   }
   Stock(nodes_).put_list(tree.blocks.load(std::memory_order_relaxed));
   slot_space_.release(tree.first_slot, slots_per_tree_, [this](Index i) -> std::atomic<Index>& { return slots_[i].next_free; });
@@ -177,10 +196,7 @@ uint32_t Forest::number_of_thread() {
   const auto known = numbers.find(number_);
   if (known != numbers.end()) return known->second;
   if (numbers.size() >= kMostKnown) numbers.clear();  // most of these forests are no more
-  const uint32_t number = threads_.fetch_add(1, std::memory_order_relaxed);
-  if (number > 0 && number < kMostHomes)
-    for (Cursor& cursor : cursors_) cursor.looked_at.store(0, std::memory_order_relaxed);  // the homes are others now
-  return numbers[number_] = number;
+  return numbers[number_] = threads_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Up to `most` leaves of a tree: of rollouts under way first, then of new ones, which walk down together.
@@ -235,6 +251,8 @@ size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, s
   if (count == 0) return 0;
   number_of_thread();  // one home at least
   const uint32_t homes = std::min({count, threads_.load(std::memory_order_relaxed), kMostHomes});
+  if (homes_.load(std::memory_order_relaxed) != homes && homes_.exchange(homes, std::memory_order_relaxed) != homes)
+    for (Cursor& cursor : cursors_) cursor.looked_at.store(0, std::memory_order_relaxed);  // none is behind another
   const auto begin_of = [&](uint32_t home) { return static_cast<uint32_t>(uint64_t{count} * home / homes); };
   const int64_t share = static_cast<int64_t>(std::min<size_t>(slots_per_tree_, std::max<size_t>(1, limit / count)));
   std::array<std::atomic<uint32_t>, kMostHomes> looked_at{};  // in this pass, by home
@@ -301,7 +319,12 @@ std::vector<Leaf> Forest::select(size_t limit, unsigned threads, std::vector<uin
     } while (!out_.compare_exchange_weak(out, out + granted, std::memory_order_relaxed));
     limit = granted;
   }
-  while (leaves.size() < limit && pass(limit - leaves.size(), threads, leaves, finished) != 0) {
+  try {
+    while (leaves.size() < limit && pass(limit - leaves.size(), threads, leaves, finished) != 0) {
+    }
+  } catch (...) {  // memory has come to its end
+    came_back(limit);
+    throw;
   }
   if (most_out_ != kNoLimit) out_.fetch_sub(limit - leaves.size(), std::memory_order_relaxed);
   return leaves;
@@ -361,16 +384,11 @@ std::vector<Slot*> Forest::take_all(std::span<const Ticket> tickets) {
     for (Slot* slot : slots) slot->gate.give(SlotState::kOut);
     throw;
   }
-  came_back(slots.size());
   return slots;
 }
 
 void Forest::came_back(size_t leaves) {
   if (most_out_ != kNoLimit) out_.fetch_sub(leaves, std::memory_order_relaxed);
-}
-
-void Forest::went_out(size_t leaves) {
-  if (most_out_ != kNoLimit) out_.fetch_add(leaves, std::memory_order_relaxed);
 }
 
 std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<const uint32_t> counts, std::span<const NewChild> children,
@@ -385,8 +403,8 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
   }
   if (total != children.size())
     throw UsageError("the counts add up to " + std::to_string(total) + " children, but " + std::to_string(children.size()) + " were given");
+  std::vector<Index> firsts(tickets.size()), kept;
   const std::vector<Slot*> slots = take_all(tickets);
-  std::vector<Index> firsts(slots.size()), kept;
   Stock stock(nodes_);
   size_t have = 0;
   try {
@@ -396,9 +414,9 @@ std::vector<Index> Forest::expand(std::span<const Ticket> tickets, std::span<con
     for (size_t b = 0; b < have; ++b) stock.put(firsts[b], counts[b]);
     for (Index note : kept) nodes_.notes->release(note);
     for (Slot* slot : slots) slot->gate.give(SlotState::kOut);
-    went_out(slots.size());
     throw;
   }
+  came_back(slots.size());
   const auto fetch = [&](size_t b) {
     if (b >= slots.size()) return;
     const uint32_t most = std::min(counts[b], 64u);
@@ -450,6 +468,7 @@ void Forest::backup(std::span<const Ticket> tickets, std::span<const double> val
   if (tickets.size() != values.size())
     throw UsageError(std::to_string(tickets.size()) + " tickets came with " + std::to_string(values.size()) + " values: give one for each");
   const std::vector<Slot*> slots = take_all(tickets);
+  came_back(slots.size());
   if (slots_per_tree_ == 1) {
     for (size_t b = 0; b < slots.size(); ++b) {
       Slot& slot = *slots[b];
@@ -472,10 +491,16 @@ void Forest::backup(std::span<const Ticket> tickets, std::span<const double> val
 }
 
 void Forest::close(Ticket ticket, Terminal terminal, double value) {
+  if (terminal == Terminal::kNo) throw UsageError("a leaf is closed as 0, which says that it goes on: give a terminal's code");
   Slot& slot = take(ticket);
+  Index first = kNone;
+  try {
+    if (nodes_.stats[slot.node].word().visits() != 0) first = Stock(nodes_).take(1);
+  } catch (...) {  // as in expand
+    slot.gate.give(SlotState::kOut);
+    throw;
+  }
   came_back(1);
-  const bool was_visited = nodes_.stats[slot.node].word().visits() != 0;
-  const Index first = was_visited ? Stock(nodes_).take(1) : kNone;
   with_access([&](auto access) {
     rstar::close<decltype(access)>(nodes_, rules_, slot, terminal, value, first, trees_[slot.tree].blocks);
   });
@@ -513,6 +538,18 @@ void Forest::breadth_first(Index root, Visit&& visit) const {
   }
 }
 
+// The value that was first backed up into a visited node; 0 where a leaf that has more than one visit is out.
+double Forest::first_value(Index node, Word word, double sum) const {
+  const auto of_expanded = [&] { return nodes_.block(nodes_.links[node].family().first).parent_value.load(std::memory_order_relaxed); };
+  if (word.is_expanded()) return of_expanded();
+  if (word.visits() == 1) return sum;
+  const double value = nodes_.links[node].value(std::memory_order_acquire);
+  if (word.terminal() != Terminal::kNo) return value;
+  // Of a leaf that somebody holds, the links may be a family's already.
+  const Word now = nodes_.stats[node].word(std::memory_order_acquire);
+  return now.is_expanded() ? of_expanded() : now.is_claimed() ? 0.0 : value;
+}
+
 Columns Forest::columns(uint32_t id) const {
   Columns columns;
   std::vector<int32_t> parents{-1};
@@ -547,12 +584,7 @@ Columns Forest::columns(uint32_t id) const {
     columns.visits.push_back(visits);
     const double sum = stats.sum();
     columns.value_sum.push_back(sum);
-    double value = sum;  // of none or one
-    if (visits != 0 && word.is_expanded())
-      value = nodes_.block(nodes_.links[node].family().first).parent_value.load(std::memory_order_relaxed);
-    else if (visits > 1)
-      value = nodes_.links[node].value();
-    columns.value.push_back(value);
+    columns.value.push_back(visits == 0 ? 0.0 : first_value(node, word, sum));
     columns.terminal.push_back(static_cast<uint8_t>(word.terminal()));
   });
   columns.parent = std::move(parents);

@@ -5,8 +5,9 @@
 // leaf at least: no tree starves. Of several threads each goes round its own part of the trees first, and no part falls more
 // than some rounds behind. A leaf is named by a ticket; each ticket is expanded, valued, closed or cancelled exactly once.
 //
-// Thread safety: every function may be called from any thread at any time. remove() waits for selects that are inside the
-// tree, and the caller must hold none of its tickets.
+// Thread safety: every function may be called from any thread at any time, but for two things. A tree is removed beside no other
+// call that names it; selects may run, and remove() waits for those that are inside the tree. And solutions() of a ticket comes
+// before whatever uses the ticket up, not beside it.
 #pragma once
 
 #include <array>
@@ -146,7 +147,7 @@ class Forest {
   std::vector<Index> keep(std::span<const uint32_t> counts, std::span<const Note> notes, std::string_view bytes);
   std::vector<Slot*> take_all(std::span<const Ticket> tickets);
   void came_back(size_t leaves);
-  void went_out(size_t leaves);
+  double first_value(Index node, Word word, double sum) const;
   const Tree& existing(uint32_t tree) const;
   uint32_t tree_count() const;
   template <typename Visit>
@@ -167,6 +168,7 @@ class Forest {
     std::atomic<uint64_t> looked_at{0};
   };
   std::array<Cursor, kMostHomes> cursors_;
+  std::atomic<uint32_t> homes_{0};  // for how many the cursors are
   // Leaves out, where most_out limits them; a select takes its part before it looks and gives back what it did not use.
   std::atomic<uint64_t> out_{0};
   uint64_t number_;  // of this forest among all; from 1

@@ -1,4 +1,4 @@
-// Bindings only: arguments checked, the GIL released around every call into the forest, exceptions mapped.
+// Bindings only: arguments checked, the GIL released around every call into the forest that may take long, exceptions mapped.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -100,7 +100,8 @@ Terminal terminal_of(uint8_t code) {
 py::array_t<Index> expand_leaves(Forest& forest, const Array<Ticket>& tickets, const Array<uint32_t>& counts, const Array<double>& values,
                                  const Array<float>& scores, const Array<uint8_t>& terminals, const std::optional<py::tuple>& notes) {
   const auto ticket_span = span_of(tickets, "tickets");
-  const auto count_span = span_of(counts, "counts");
+  const auto given_counts = span_of(counts, "counts");
+  const std::vector<uint32_t> count_span(given_counts.begin(), given_counts.end());  // nobody changes it between two looks
   const auto value_span = span_of(values, "values");
   const auto score_span = span_of(scores, "scores");
   const auto terminal_span = span_of(terminals, "terminals");
@@ -222,7 +223,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           },
           py::arg("tree"), "The tree's columns by name, breadth-first, with its texts where the forest keeps notes; and `node`, the nodes' indices in the forest.")
       .def("root", &Forest::root, py::arg("tree"), "The index of the tree's root.")
-      .def("in_flight", &Forest::in_flight, py::arg("tree"), "Virtual visits in the tree; 0 when no rollout is out.")
+      .def("in_flight", &Forest::in_flight, py::arg("tree"), py::call_guard<py::gil_scoped_release>(), "Virtual visits in the tree; 0 when no rollout is out.")
       .def("rollouts_ended", &Forest::rollouts_ended, py::arg("tree"), "Rollouts that have come to their end.");
 
   m.def("select_child", &select_by, py::arg("selector"), py::arg("value_sums").noconvert(), py::arg("visits").noconvert(),

@@ -79,8 +79,8 @@ static_assert(sizeof(Stats) == 16, "siblings are scanned linearly: four to a cac
 
 // Of an expanded node its family: written by the winner of the claim before Stats says expanded, never changed after. Of another
 // terminal the value of rollouts that end there: written before Stats says terminal. Of a leaf with two visits or more the value
-// that was first backed up into it: written and read by whoever holds the claim. Else it says nothing. Relaxed: the words of Stats
-// and the claim order it.
+// that was first backed up into it: written by whoever holds the claim, read by others while nobody does. Else it says nothing.
+// Relaxed: the words of Stats and the claim order it.
 class Links {
  public:
   struct Family {
@@ -95,7 +95,7 @@ class Links {
   void set(const Family& family) {
     bits_.store(family.first | uint64_t{family.count} << 32 | uint64_t{family.scored} << 48, std::memory_order_relaxed);
   }
-  double value() const { return std::bit_cast<double>(bits_.load(std::memory_order_relaxed)); }
+  double value(std::memory_order order = std::memory_order_relaxed) const { return std::bit_cast<double>(bits_.load(order)); }
   void set(double value) { bits_.store(std::bit_cast<uint64_t>(value), std::memory_order_relaxed); }
 
  private:
@@ -104,7 +104,7 @@ class Links {
 static_assert(sizeof(Links) == 8, "24 bytes a node with its links");
 
 // Of a block in use: where its tree's list of blocks goes on, so that a tree is freed without a walk over its nodes; how many
-// nodes it has; and the value that was first backed up into the parent, once one was. Written by whoever makes the block, before
+// nodes it has; and the value that was first backed up into the parent, 0 before. Written by whoever makes the block, before
 // it is published; the value by whoever first visits the expanded parent.
 //
 // Free blocks of one size lie in stacks. The Block of a stack's first block says where the next stack is and how many other

@@ -58,11 +58,16 @@ void select_in_turn(const Stats* stats, uint32_t count, uint64_t parent_visits, 
 #ifdef RSTAR_X86
 
 // How the vector code works: it finds the children that may be the best in single precision, with a bound on its error, and
-// leaves the choice between them to `decide`. So it returns what select_plain does, ties included, whatever it rounds.
+// leaves the choice between them to `decide`. So it returns what select_plain does, ties included, whatever it rounds. (But where
+// urgency is infinite, an untouched child comes before one whose sum is infinite: sums are finite.)
 //
-// The bound: q and the exploration term are products of at most five roundings of 2^-24 and a reciprocal root good to 2^-22.4
-// (an estimate of 2^-11 or better, then Newton's step).
-constexpr float kRelativeError = 1e-6f;
+// The bound: of a reciprocal root's estimate that is good to 1.5 * 2^-12, Newton's step makes one good to 2^-22 (1.5 times the
+// square, and roundings of 2^-24). q has it twice, with conversions and products of its own: together below 1e-6. The bound is
+// twice that, and the smallest normal number, where relative errors end.
+constexpr float kRelativeError = 2e-6f;
+constexpr float kAbsoluteError = std::numeric_limits<float>::min();
+// Values and their bounds stay finite; what is larger is left to the plain scan.
+constexpr float kMostFloat = std::numeric_limits<float>::max() / 4;
 constexpr uint32_t kMostVectorized = 64;
 
 // What is left to do when every child has bounds: only those whose upper bound reaches the highest lower one may be the best.
@@ -109,10 +114,10 @@ RSTAR_AVX512 inline __mmask16 untouched_of(const Sixteen& family) {
   return _mm512_mask_testn_epi32_mask(family.valid, _mm512_or_si512(family.visits, family.in_flight), _mm512_set1_epi32(-1));
 }
 
-// UCT of sixteen siblings and bounds of its error; false where one is not a finite number.
+// UCT of sixteen siblings and bounds of its error; false where they are beyond this arithmetic.
 RSTAR_AVX512 inline bool evaluate(const Sixteen& family, float exploration_of_parent, const Uct& uct, __m512& value, __m512& bound) {
   const __m512 exploration = _mm512_set1_ps(exploration_of_parent), half = _mm512_set1_ps(0.5f), three_halves = _mm512_set1_ps(1.5f);
-  const __m512 error = _mm512_set1_ps(kRelativeError);
+  const __m512 error = _mm512_set1_ps(kRelativeError), least = _mm512_set1_ps(kAbsoluteError);
   const __m512i flying = family.in_flight;
   __m512d sum_low = family.sum_low, sum_high = family.sum_high;
   __m512i n = family.visits;
@@ -128,7 +133,7 @@ RSTAR_AVX512 inline bool evaluate(const Sixteen& family, float exploration_of_pa
   root = _mm512_mul_ps(root, _mm512_sub_ps(three_halves, _mm512_mul_ps(_mm512_mul_ps(half, count_of), _mm512_mul_ps(root, root))));
   const __m512 q = _mm512_mul_ps(_mm512_mul_ps(sum, root), root), u = _mm512_mul_ps(exploration, root);
   value = _mm512_add_ps(q, u);
-  bound = _mm512_mul_ps(_mm512_add_ps(_mm512_abs_ps(q), _mm512_abs_ps(u)), error);
+  bound = _mm512_fmadd_ps(_mm512_add_ps(_mm512_abs_ps(q), _mm512_abs_ps(u)), error, least);
   const __mmask16 fresh = _mm512_mask_testn_epi32_mask(family.valid, family.visits, family.visits);
   if (fresh != 0) {
     const __m512 at_first = _mm512_set1_ps(static_cast<float>(uct.first_play_urgency));
@@ -136,10 +141,12 @@ RSTAR_AVX512 inline bool evaluate(const Sixteen& family, float exploration_of_pa
     // The sum of an unvisited child is 0, so that `sum` is -in_flight * virtual_loss there.
     const __m512 unvisited = _mm512_mask_mov_ps(_mm512_add_ps(urgency, sum), untouched_of(family), at_first);
     value = _mm512_mask_mov_ps(value, fresh, unvisited);
-    bound = _mm512_mask_mov_ps(bound, fresh, _mm512_mul_ps(_mm512_add_ps(_mm512_abs_ps(urgency), _mm512_abs_ps(sum)), error));
+    bound = _mm512_mask_mov_ps(bound, fresh, _mm512_fmadd_ps(_mm512_add_ps(_mm512_abs_ps(urgency), _mm512_abs_ps(sum)), error, least));
   }
-  const __m512 most = _mm512_set1_ps(std::numeric_limits<float>::max());
-  return _mm512_mask_cmp_ps_mask(family.valid, _mm512_abs_ps(value), most, _CMP_LE_OQ) == family.valid;
+  // The bound is finite where its terms are not too large; counts of 2^31 and more might wrap.
+  const __m512 most = _mm512_set1_ps(kMostFloat);
+  const __mmask16 finite = _mm512_mask_cmp_ps_mask(family.valid, _mm512_add_ps(_mm512_abs_ps(value), bound), most, _CMP_LE_OQ);
+  return finite == family.valid && (_mm512_movepi32_mask(_mm512_or_si512(family.visits, n)) & family.valid) == 0;
 }
 
 // Upper bounds of sixteen, and the highest lower bound of those so far.
@@ -217,7 +224,7 @@ __attribute__((target("avx2"))) uint32_t select_avx2(const Stats* stats, uint32_
   const __m256 urgency = _mm256_set1_ps(std::isinf(uct.first_play_urgency) ? 0.0f : static_cast<float>(uct.first_play_urgency));
   const __m256 at_first = _mm256_set1_ps(static_cast<float>(uct.first_play_urgency));
   const __m256 half = _mm256_set1_ps(0.5f), three_halves = _mm256_set1_ps(1.5f), error = _mm256_set1_ps(kRelativeError);
-  const __m256 minus_infinity = _mm256_set1_ps(-kInfinityFloat), most = _mm256_set1_ps(std::numeric_limits<float>::max());
+  const __m256 minus_infinity = _mm256_set1_ps(-kInfinityFloat), most = _mm256_set1_ps(kMostFloat), least = _mm256_set1_ps(kAbsoluteError);
   const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
   const __m256i zero = _mm256_setzero_si256();
   __m256 upper[kMostVectorized / 8];
@@ -260,12 +267,13 @@ __attribute__((target("avx2"))) uint32_t select_avx2(const Stats* stats, uint32_
     root = _mm256_mul_ps(root, _mm256_sub_ps(three_halves, _mm256_mul_ps(_mm256_mul_ps(half, count_of), _mm256_mul_ps(root, root))));
     const __m256 q = _mm256_mul_ps(_mm256_mul_ps(sum, root), root), u = _mm256_mul_ps(exploration, root);
     __m256 value = _mm256_add_ps(q, u);
-    __m256 bound = _mm256_mul_ps(_mm256_add_ps(_mm256_and_ps(q, no_sign), _mm256_and_ps(u, no_sign)), error);
+    __m256 bound = _mm256_add_ps(_mm256_mul_ps(_mm256_add_ps(_mm256_and_ps(q, no_sign), _mm256_and_ps(u, no_sign)), error), least);
     // The sum of an unvisited child is 0, so that `sum` is -in_flight * virtual_loss there.
     value = _mm256_blendv_ps(value, _mm256_add_ps(urgency, sum), fresh);
     value = _mm256_blendv_ps(value, at_first, untouched);
-    bound = _mm256_blendv_ps(bound, _mm256_mul_ps(_mm256_add_ps(_mm256_and_ps(urgency, no_sign), _mm256_and_ps(sum, no_sign)), error), fresh);
-    const __m256 finite = _mm256_cmp_ps(_mm256_and_ps(value, no_sign), most, _CMP_LE_OQ);
+    const __m256 of_fresh = _mm256_mul_ps(_mm256_add_ps(_mm256_and_ps(urgency, no_sign), _mm256_and_ps(sum, no_sign)), error);
+    bound = _mm256_blendv_ps(bound, _mm256_add_ps(of_fresh, least), fresh);
+    const __m256 finite = _mm256_cmp_ps(_mm256_add_ps(_mm256_and_ps(value, no_sign), bound), most, _CMP_LE_OQ);
     if (_mm256_movemask_ps(_mm256_andnot_ps(finite, valid)) != 0) return select_plain(stats, count, log_parent, uct, taken);
     upper[g] = _mm256_blendv_ps(minus_infinity, _mm256_add_ps(value, bound), valid);
     highest_lower = _mm256_max_ps(highest_lower, _mm256_blendv_ps(minus_infinity, _mm256_sub_ps(value, bound), valid));

@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,18 +27,27 @@ class Team {
   void run(unsigned threads, const std::function<void(unsigned)>& work) {
     bool idle = false;
     if (threads <= 1 || !busy_.compare_exchange_strong(idle, true, std::memory_order_acquire)) return work(0);
-    while (members_.size() + 1 < threads) {
-      const unsigned number = static_cast<unsigned>(members_.size()) + 1;
-      members_.emplace_back([this, number, seen = round_.load(std::memory_order_relaxed)] { serve(number, seen); });
+    try {
+      while (members_.size() + 1 < threads) {
+        const unsigned number = static_cast<unsigned>(members_.size()) + 1;
+        members_.emplace_back([this, number, seen = round_.load(std::memory_order_relaxed)] { serve(number, seen); });
+      }
+    } catch (const std::system_error&) {  // no more threads to be had: those there are do it
     }
     work_ = &work;
     wanted_ = threads;
     left_.store(static_cast<unsigned>(members_.size()), std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
-    work(0);
+    std::exception_ptr error;
+    try {
+      work(0);
+    } catch (...) {  // the others still use what the caller's frame holds
+      error = std::current_exception();
+    }
     for (unsigned left; (left = left_.load(std::memory_order_acquire)) != 0;) left_.wait(left, std::memory_order_acquire);
     busy_.store(false, std::memory_order_release);
+    if (error) std::rethrow_exception(error);
   }
 
  private:

@@ -329,7 +329,8 @@ void attach(Nodes& nodes, Index leaf, Index first, uint32_t count, Index note, s
   block.count = count;
   const Stats& stats = nodes.stats[leaf];
   const uint32_t visits = stats.word().visits();
-  if (visits != 0) block.parent_value.store(visits == 1 ? stats.sum() : nodes.links[leaf].value(), std::memory_order_relaxed);
+  const double first_value = visits == 0 ? 0.0 : visits == 1 ? stats.sum() : nodes.links[leaf].value();
+  block.parent_value.store(first_value, std::memory_order_relaxed);
   // Only pushed to while the tree lives: nothing is read through the list before all pushes have been seen to end.
   Index next = blocks.load(std::memory_order_relaxed);
   block.next.store(next, std::memory_order_relaxed);

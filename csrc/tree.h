@@ -7,7 +7,7 @@
 //            start                 leaf claimed              expand()
 //   kFree ----------> kWalking ------------------> kOut ---------------> kReady --> kWalking ...
 //     ^                  |                           | cancel()             ^
-//     |  terminal        | leaf claimed by another   v                      |
+//     |  terminal        | leaf claimed by another   v   or backup_leaf()   |   or close()
 //     +------------------+--------> kReady         kFree                    +-- walked again by the next select
 //
 // The reference's behaviour differs in what a rollout does: see Rules::reference.
@@ -74,7 +74,7 @@ struct Nodes {
     const Stats* const family = &stats[first];
     for (uint32_t i = 0; i < std::min(count, 64u); i += 4) prefetch(family + i);
   }
-  // Address space that is taken; what was never written costs no memory.
+  // Address space that nodes have taken, their notes apart; what was never written costs no memory.
   uint64_t reserved_bytes() const {
     return uint64_t{stats.available()} * (sizeof(Stats) + sizeof(Links) + sizeof(float) + sizeof(Block) / Block::kNodes);
   }

@@ -411,6 +411,28 @@ def test_no_tree_starves_when_a_thread_comes_no_more() -> None:
     assert served.sum() == 14_000 and served.min() >= 140 - 8 and served.max() <= 140 + 8
 
 
+def test_no_tree_starves_when_trees_are_added_later() -> None:
+    forest = _core.Forest()
+    forest.add_tree(10**6)
+    forest.add_tree(10**6)
+    out, *_ = forest.select(2)
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: [forest.select(1) for _ in range(5000)])
+        thread.start()
+        thread.join()
+    for _ in range(97):
+        forest.add_tree(10**6)
+    forest.cancel(int(out[0]))
+    forest.cancel(int(out[1]))
+    served = np.zeros(99, int)
+    for _ in range(2000):
+        tickets, owners, *_ = forest.select(7)
+        for ticket in tickets.tolist():
+            forest.cancel(ticket)
+        served += np.bincount(owners, minlength=99)
+    assert served.sum() == 14_000 and served.min() >= 120
+
+
 # --- shape and misuse --------------------------------------------------------------------------------------------------
 
 
@@ -582,3 +604,8 @@ def test_unknown_trees_and_terminals_are_said() -> None:
     (ticket,), *_ = forest.select(1)
     with pytest.raises(_core.UsageError, match="terminal code 9"):
         forest.close(int(ticket), 9, -1.0)
+    with pytest.raises(_core.UsageError, match="goes on: give a terminal's code"):
+        forest.close(int(ticket), 0, -1.0)
+    forest.close(int(ticket), Terminal.TOO_DEEP, -1.0)
+    with pytest.raises(_core.UsageError, match="one rollout at a time, give 1"):
+        _core.Forest(reference=True, in_flight=2)

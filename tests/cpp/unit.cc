@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <random>
 #include <set>
@@ -96,6 +97,17 @@ void check_selectors_agree_and_read_no_further() {
       family[i].value_sum = visits == 0 ? 0.0 : std::round(values(random) * 4) / 4 * static_cast<double>(visits);
       family[i].bits = visits * Word::kVisit + (random() % 4 == 0 ? random() % 5 : 0) * Word::kVirtualVisit;
     }
+    // Numbers at the ends of single precision and of the counts.
+    constexpr double kMost = std::numeric_limits<float>::max(), kLeast = std::numeric_limits<float>::denorm_min();
+    constexpr std::array kSums = {-kMost, kMost, kLeast, -kLeast, 1e300, -1e300, kMost / 4, 0.5 * kMost};
+    if (round % 3 == 0) {
+      for (uint32_t i = 0; i < count; ++i) {
+        if (random() % 2 == 0 || round % 9 == 0) {
+          family[i].value_sum = kSums[random() % kSums.size()];
+          family[i].bits = (random() % 4 == 0 ? 0xFFFFFFFFu - random() % 3 : 1 + random() % 3) * Word::kVisit + random() % 7 * Word::kVirtualVisit;
+        }
+      }
+    }
     const Uct uct{2.0, random() % 2 == 0 ? 0.0 : std::numeric_limits<double>::infinity(), 1.0};
     const uint64_t parent = random() % 5000;
     std::vector<uint32_t> expected(1 + random() % 9), chosen(expected.size());
@@ -106,6 +118,35 @@ void check_selectors_agree_and_read_no_further() {
       CHECK(able.one(family.get(), count, log(parent), uct) == expected[0]);
     }
   }
+}
+
+// A tree is removed while another thread selects from it: it is refused where a leaf is out, and nothing is lost.
+void check_a_tree_is_removed_beside_selects() {
+  Forest forest(Rules{}, LogTable(), 2, 1);
+  std::atomic<bool> done{false};
+  std::jthread other([&] {
+    std::vector<uint32_t> ended;
+    while (!done.load())
+      for (const Leaf& leaf : forest.select(1, 1, ended)) forest.cancel(leaf.ticket);
+  });
+  int refused = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const uint32_t tree = forest.add_tree(5);
+    for (bool removed = false; !removed;) {
+      try {
+        forest.remove(tree);
+        removed = true;
+      } catch (const UsageError&) {
+        ++refused;
+      }
+    }
+  }
+  done = true;
+  other.join();
+  forest.add_tree(1);
+  std::vector<uint32_t> ended;
+  CHECK(forest.select(1, 1, ended).size() == 1);
+  std::printf("a tree was removed 2000 times, and kept %d times as a leaf of it was out\n", refused);
 }
 
 void check_notes_keep_texts_until_they_are_released() {
@@ -200,5 +241,6 @@ int main() {
   check_a_path_holds_what_was_put();
   check_a_gate_lets_one_through();
   check_a_team_does_all_work_each_time();
+  check_a_tree_is_removed_beside_selects();
   std::puts("the forest's parts do what they say");
 }
