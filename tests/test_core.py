@@ -1,10 +1,9 @@
-"""The C++ forest against a plain Python model of "The search, exactly", its totals over threads, and its misuse."""
+"""The C++ forest: its totals over threads, its selectors, its limits and its misuse. All it does: test_core_model.py."""
 
 from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
@@ -15,46 +14,7 @@ from hypothesis import strategies as st
 from rstar_fast import _core
 from rstar_fast.types import Terminal
 
-# --- the model ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class ModelNode:
-    parent: ModelNode | None
-    terminal: Terminal = Terminal.NO
-    terminal_value: float = 0.0
-    visits: int = 0
-    value_sum: float = 0.0
-    first_value: float = 0.0
-    children: list[ModelNode] = field(default_factory=list)
-
-    def visit(self, value: float) -> None:
-        if self.visits == 0:
-            self.first_value = value
-        self.visits += 1
-        self.value_sum += value
-
-
-def model_uct(parent: ModelNode, child: ModelNode, c: float, urgency: float) -> float:
-    if child.visits == 0:
-        return urgency
-    exploration = c * math.sqrt(math.log(parent.visits) / child.visits) if parent.visits > 1 else 0.0
-    return child.value_sum / child.visits + exploration
-
-
-def model_leaf(root: ModelNode, c: float, urgency: float) -> ModelNode:
-    node = root
-    while node.children:
-        values = [model_uct(node, child, c, urgency) for child in node.children]
-        node = node.children[values.index(max(values))]
-    return node
-
-
-def model_backup(node: ModelNode | None, value: float) -> None:
-    while node is not None:
-        node.visit(value)
-        node = node.parent
-
+# --- driving a forest ---------------------------------------------------------------------------------------------------
 
 Children = list[tuple[float, Terminal]]
 
@@ -68,38 +28,6 @@ def draw_children(random: Random, depth: int) -> Children:
         )
         for _ in range(random.randint(1, 5))
     ]
-
-
-def model_search(seed: int, rollouts: int, c: float, urgency: float, own_visits: bool) -> ModelNode:
-    random, root = Random(seed), ModelNode(None)
-    for _ in range(rollouts):
-        node, depth = root, 0
-        while True:
-            node = model_leaf(node, c, urgency)
-            if node.terminal is not Terminal.NO:
-                break
-            depth = depth_of(node)
-            for value, terminal in draw_children(random, depth):
-                child = ModelNode(node, terminal, value)
-                if own_visits:
-                    child.visit(value)
-                node.children.append(child)
-        model_backup(node, node.terminal_value)
-    return root
-
-
-def depth_of(node: ModelNode) -> int:
-    return 0 if node.parent is None else 1 + depth_of(node.parent)
-
-
-def breadth_first(root: ModelNode) -> list[ModelNode]:
-    nodes = [root]
-    for node in nodes:
-        nodes.extend(node.children)
-    return nodes
-
-
-# --- the forest, driven the same way -----------------------------------------------------------------------------------
 
 
 def expand(forest: _core.Forest, ticket: int, children: Children, own_visits: bool = True) -> int:
@@ -129,22 +57,7 @@ def run_forest(seed: int, rollouts: int, own_visits: bool, **rules: float) -> di
     return forest.columns(tree)
 
 
-@given(
-    seed=st.integers(0, 10**6),
-    rollouts=st.integers(1, 60),
-    c=st.sampled_from([0.0, 0.5, 2.0]),
-    urgency=st.sampled_from([0.0, 1.0, math.inf]),
-    own_visits=st.booleans(),
-)
-def test_single_threaded_the_forest_is_the_model(seed: int, rollouts: int, c: float, urgency: float, own_visits: bool) -> None:
-    expected = breadth_first(model_search(seed, rollouts, c, urgency, own_visits))
-    columns = run_forest(seed, rollouts, own_visits, c=c, first_play_urgency=urgency)
-    assert columns["visits"].tolist() == [node.visits for node in expected]
-    assert columns["value_sum"].tolist() == [node.value_sum for node in expected]  # to the last bit
-    assert columns["value"].tolist() == [node.first_value for node in expected]
-    assert columns["terminal"].tolist() == [node.terminal for node in expected]
-    assert columns["child_count"].tolist() == [len(node.children) for node in expected]
-    assert columns["depth"].tolist() == [depth_of(node) for node in expected]
+# --- totals -----------------------------------------------------------------------------------------------------------------
 
 
 @given(seed=st.integers(0, 10**6), in_flight=st.integers(1, 9), trees=st.integers(1, 5), limit=st.integers(1, 20))
