@@ -122,6 +122,7 @@ class Forest {
     std::vector<Leaf> leaves;
     std::vector<uint32_t> finished;
     std::vector<Slot*> idle;  // owned slots without a rollout
+    uint32_t thread = 0;  // its number among those that select
     uint32_t passes = 0;
     Walkers walkers;
   };
@@ -137,6 +138,7 @@ class Forest {
   size_t take_run(std::span<const uint32_t> trees, size_t most, Found& found);
   void arrived(Arrival arrival, uint32_t tree, Slot& slot, Found& found, size_t& taken);
   size_t take_several(uint32_t tree, TreeWord running, size_t most, Found& found);
+  size_t take_from(std::span<const uint32_t> trees, size_t share, size_t most, Found& found);
   uint32_t number_of_thread();
   uint32_t first_home(uint32_t homes, uint32_t count, Found& found);
   bool owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotState& was);

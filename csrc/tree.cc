@@ -27,10 +27,9 @@ Index Stock::take(uint32_t count) {
       return first;
     }
     const Block* block = &nodes_.block(stack);
-    const size_t before = blocks.size(), count_of_others = block->count;
-    while (blocks.size() - before < count_of_others) {
+    for (const size_t others = block->count; blocks.size() < others;) {
       const Block::Names names = (++block)->names();
-      const size_t left = count_of_others - (blocks.size() - before);
+      const size_t left = others - blocks.size();
       blocks.insert(blocks.end(), names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(left, names.size())));
     }
     return stack;

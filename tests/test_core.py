@@ -478,17 +478,16 @@ def test_wrong_notes_are_said_and_change_nothing() -> None:
 def test_texts_may_be_long_and_their_memory_is_used_again() -> None:
     forest = _core.Forest(notes=True)
     long = "ä" * (3 << 20)
+
+    def give(ticket: int, text: str) -> None:
+        one = np.ones(1, np.uint32)
+        notes = ([text], ["out"], [""], one)
+        forest.expand(np.array([ticket]), one, np.zeros(1), np.zeros(1, np.float32), np.zeros(1, np.uint8), notes)
+
     for _ in range(30):  # 180 MB if none were given back
         tree = forest.add_tree(1)
         (ticket,), *_ = forest.select(1)
-        forest.expand(
-            np.array([ticket]),
-            np.array([1], np.uint32),
-            np.zeros(1),
-            np.zeros(1, np.float32),
-            np.zeros(1, np.uint8),
-            ([long], ["out"], [""], np.ones(1, np.uint32)),
-        )
+        give(ticket, long)
         (ticket,), *_ = forest.select(1)
         assert forest.solutions(np.array([ticket])) == [long]
         columns = forest.columns(tree)
@@ -498,14 +497,7 @@ def test_texts_may_be_long_and_their_memory_is_used_again() -> None:
     tree = forest.add_tree(1)
     (ticket,), *_ = forest.select(1)
     with pytest.raises(ValueError, match="64 MiB is the most there is room for"):
-        forest.expand(
-            np.array([ticket]),
-            np.array([1], np.uint32),
-            np.zeros(1),
-            np.zeros(1, np.float32),
-            np.zeros(1, np.uint8),
-            (["a" * (65 << 20)], [""], [""], np.ones(1, np.uint32)),
-        )
+        give(ticket, "a" * (65 << 20))
     forest.cancel(int(ticket))  # it is out as before
 
 
