@@ -15,7 +15,7 @@ PY        := $(VENV)/bin/python
 PIP       := $(PY) -m pip --disable-pip-version-check --no-input
 BUILD     := --no-build-isolation -C cmake.define.RSTAR_FAST_WERROR=$(if $(WERROR),ON,OFF)
 INSTALLED := $(VENV)/.rstar-fast-installed$(if $(WERROR),-werror)
-SOURCES   := pyproject.toml CMakeLists.txt $(wildcard csrc/*.h csrc/*.cc)
+SOURCES   := pyproject.toml CMakeLists.txt $(wildcard csrc/*.h csrc/*.cc csrc/sandbox/*.h csrc/sandbox/*.cc)
 
 .PHONY: help demo test stress install wheel stubs lint clean
 .DEFAULT_GOAL := help

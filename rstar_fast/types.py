@@ -17,6 +17,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from rstar_fast._core import fault_of_tree
+from rstar_fast.programs import CodeError as CodeError
+from rstar_fast.programs import ErrorKind as ErrorKind
+from rstar_fast.programs import Execution as Execution
+from rstar_fast.programs import Program as Program
 
 
 class RstarError(Exception):
@@ -118,58 +122,6 @@ class Candidate:
     @property
     def step(self) -> str:
         return self.text + (self.stop or "")
-
-
-class ErrorKind(enum.Enum):
-    """Why a program did not run to its end."""
-
-    RAISED = "raised"  # an exception of the program, syntax errors included
-    TIMED_OUT = "timed_out"
-    OUT_OF_MEMORY = "out_of_memory"
-    CRASHED = "crashed"  # the worker process died or left its protocol
-
-
-@dataclass(frozen=True, slots=True)
-class CodeError:
-    """What went wrong in a program: data, never a substring of its output.
-
-    Attributes:
-      kind: the class of failure.
-      type: name of the exception's type, e.g. "ZeroDivisionError".
-      message: the exception's message; may be empty.
-    """
-
-    kind: ErrorKind
-    type: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.type}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Code to run: `prefix` is the code of the earlier steps of the same block, `code` that of the new step."""
-
-    code: str
-    prefix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What running a program gave.
-
-    Attributes:
-      output: everything printed so far, by prefix and code, truncated in the middle at the sandbox's limit.
-      error: None when the program ran to its end.
-      seconds: wall-clock time of the run.
-      timed_out: True exactly when `error.kind` is TIMED_OUT.
-    """
-
-    output: str
-    error: CodeError | None = None
-    seconds: float = 0.0
-    timed_out: bool = False
 
 
 class VerdictReason(enum.Enum):

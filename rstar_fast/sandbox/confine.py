@@ -1,124 +1,81 @@
-"""What a process that runs a step's code gives up, for good, before it begins: limits and system calls.
+"""The layers that hold a program in, from what the kernel grants without privileges; what is missing is told by name.
 
-The system-call filter needs no privileges: a process may always take rights from itself. It refuses what would reach the
-network, other processes or the file system's contents; reading files, threads and memory stay. Numbers: the kernel's
-syscall tables for x86-64 and AArch64.
+    supervisor   leaves the user's namespaces
+    guest        new root, no capabilities, Landlock, limits, system-call filter; then it is forked for every program
+
+Each layer alone keeps most of what a program might try from succeeding; together they do where one of them has a hole.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
+import enum
 import math
 import os
-import platform
-import resource
-import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 38, 22, 2
-_SIGKILL = 9
+from rstar_fast import _sandbox
 
-# Name -> (x86-64, AArch64); None where the machine lacks the call.
-_REFUSED: dict[str, tuple[int | None, int | None]] = {
-    # network
-    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
-    "accept": (43, 202), "accept4": (288, 242), "sendto": (44, 206), "sendmsg": (46, 211), "io_uring_setup": (425, 425),
-    # other processes and programs
-    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
-    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424),
-    "pidfd_getfd": (438, 438), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "setns": (308, 268),
-    "unshare": (272, 97), "setsid": (112, 157), "setpgid": (109, 154), "setrlimit": (160, 164), "prlimit64": (302, 261),
-    "setpriority": (141, 140),
-    # contents of the file system
-    "creat": (85, None), "truncate": (76, 45), "ftruncate": (77, 46), "rename": (82, None), "renameat": (264, 38),
-    "renameat2": (316, 276), "unlink": (87, None), "unlinkat": (263, 35), "rmdir": (84, None), "mkdir": (83, None),
-    "mkdirat": (258, 34), "link": (86, None), "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36),
-    "mknod": (133, None), "mknodat": (259, 33), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
-    "fchmodat2": (452, 452), "chown": (92, None), "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54),
-    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5),
-    "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16), "mount": (165, 40), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
-    "fspick": (433, 433), "mount_setattr": (442, 442), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
-    "fallocate": (285, 47), "open_by_handle_at": (304, 265), "memfd_create": (319, 279),
-    # the machine
-    "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225), "bpf": (321, 280), "perf_event_open": (298, 241),
-    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104),
-    "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "userfaultfd": (323, 282),
-    "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266),
-    "sethostname": (170, 161), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
-    "ioctl": (16, 29),
-}  # fmt: skip
-# Answered "no such call", after which the C library falls back to one that is judged by its flags.
-_UNKNOWN: dict[str, tuple[int, int]] = {"clone3": (435, 435), "openat2": (437, 437)}
-# Calls judged by an argument: (numbers, argument, mask, allowed when (argument & mask) == value).
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CLONE_THREAD = 0x10000
-_JUDGED: dict[str, tuple[tuple[int | None, int | None], int, int, int]] = {
-    "open": ((2, None), 1, _WRITING, 0),
-    "openat": ((257, 56), 2, _WRITING, 0),
-    "clone": ((56, 220), 0, _CLONE_THREAD, _CLONE_THREAD),
-}
-# Signals go to oneself only: the argument must be the process's own number.
-_SIGNALS: dict[str, tuple[int, int]] = {"kill": (62, 129), "tgkill": (234, 131)}
-_TKILL = (200, 130)
-
-_LOAD, _JUMP_EQUAL, _AND, _RETURN = 0x20, 0x15, 0x54, 0x06
-_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-_NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16
-_X32 = 0x40000000
+SCRATCH_FILES = 256
+_DESCRIPTORS = 64
+_PROCESSES = 4096  # more than a worker has snapshots and a program threads
+# Folders that hide nothing of use when something is mounted over them.
+_UNUSED = ("/mnt", "/media", "/srv", "/run", "/var", "/sys")
+_SYSTEM = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/share/zoneinfo",
+    "/etc/localtime",
+    "/etc/ld.so.cache",
+)
 
 
-class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+class Layer(enum.Enum):
+    """What holds a program in; the value says what it does."""
+
+    USER = "own users: no privilege of the caller's"
+    FILES = "own file system: only Python, its libraries and a scratch folder are there, and only the latter can be written"
+    PROCESSES = "own process numbers: no other process can be named"
+    NETWORK = "own network: none"
+    IPC = "own shared memory and message queues"
+    CAPABILITIES = "no capabilities"
+    LANDLOCK = "Landlock: no file but Python's and the scratch folder's can be opened, no TCP, no signals"
+    LIMITS = "limits of memory, processor time, file size and descriptors"
+    FILTER = "system-call filter: an allow-list"
+    SUPERVISION = "a supervisor decides about forks, threads and signals: the state of a step can be kept"
 
 
-def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, if_true, if_false, value)
+# Reason why a layer is missing, None where it is in force.
+Layers = dict[str, str | None]
 
 
-def _filter(column: int, machine: int, own_pid: int) -> bytes:
-    """The filter: what it does not name is allowed; a call under another machine's numbering ends the process."""
-    refuse = _instruction(_RETURN, _ERRNO | errno.EPERM)
-    program = [
-        _instruction(_LOAD, _MACHINE_AT),
-        _instruction(_JUMP_EQUAL, machine, 1, 0),
-        _instruction(_RETURN, _KILL_PROCESS),
-        _instruction(_LOAD, _NUMBER_AT),
-    ]
-    if column == 0:  # the x32 numbering, under which every call has a second number
-        program += [_instruction(0x35, _X32, 0, 1), _instruction(_RETURN, _KILL_PROCESS)]
-    for name, numbers in [*_REFUSED.items(), ("tkill", _TKILL)]:
-        number = numbers[column]
-        if number is not None:
-            program += [_instruction(_JUMP_EQUAL, number, 0, 1), refuse]
-    for numbers in _UNKNOWN.values():
-        program += [_instruction(_JUMP_EQUAL, numbers[column], 0, 1), _instruction(_RETURN, _ERRNO | errno.ENOSYS)]
-    judged = [rule for rule in _JUDGED.values()]
-    judged += [(numbers, 0, 0xFFFFFFFF, own_pid) for numbers in _SIGNALS.values()]
-    for numbers, argument, mask, value in judged:
-        number = numbers[column]
-        if number is None:
-            continue
-        program += [
-            _instruction(_JUMP_EQUAL, number, 0, 5),
-            _instruction(_LOAD, _ARGUMENTS_AT + 8 * argument),
-            _instruction(_AND, mask),
-            _instruction(_JUMP_EQUAL, value, 0, 1),
-            _instruction(_RETURN, _ALLOW),
-            refuse,
-        ]
-    return b"".join([*program, _instruction(_RETURN, _ALLOW)])
+@dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """What guests are held to.
 
+    Attributes:
+      memory_mb: MiB on top of what the libraries take.
+      cpu_s: processor seconds of each program.
+      scratch_mb: MiB of the scratch folder.
+      base: folder that holds the new root and the scratch folder; None where there is none.
+      readable: paths that Python needs.
+      omit: layers that are left out, by name; for tests.
+    """
 
-def supported() -> bool:
-    """Whether this machine's system calls are known here."""
-    return os.uname().sysname == "Linux" and platform.machine() in _MACHINES
+    memory_mb: int
+    cpu_s: float
+    scratch_mb: int
+    base: str | None
+    readable: tuple[str, ...]
+    omit: frozenset[str]
 
-
-def die_with_parent() -> None:
-    """The process is killed when the one that made it ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    @property
+    def may_write(self) -> bool:
+        return self.base is not None
 
 
 def processor_seconds(cpu_s: float) -> int:
@@ -126,32 +83,126 @@ def processor_seconds(cpu_s: float) -> int:
     return math.ceil(cpu_s)
 
 
-def limit(cpu_s: float, memory_mb: int) -> None:
-    """Sets the resource limits; memory is counted on top of what the process has mapped already."""
-    with open("/proc/self/statm", "rb") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    address_space = mapped + (memory_mb << 20)
-    seconds = processor_seconds(cpu_s)
-    for kind, soft, hard in (
-        (resource.RLIMIT_AS, address_space, address_space),
-        (resource.RLIMIT_CPU, seconds, seconds + 1),
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NOFILE, 64, 64),
+def readable_paths() -> tuple[str, ...]:
+    """What Python reads: its own files, its path's, the system's libraries; no path lies beneath another."""
+    wanted = {path for path in sys.path if path and os.path.isabs(path)}
+    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
+        wanted |= {os.path.join(prefix, name) for name in ("lib", "lib64")}
+    wanted |= {os.path.realpath(path) for path in wanted} | set(_SYSTEM)
+    kept: list[str] = []
+    for path in sorted(os.path.normpath(path) for path in wanted if os.path.exists(path)):
+        if path != "/" and not (kept and path.startswith(kept[-1] + "/")):
+            kept.append(path)
+    return tuple(kept)
+
+
+def _attempt(layers: Layers, layer: Layer, omit: frozenset[str], enter: Callable[[], object]) -> bool:
+    """Enters a layer, or notes why not."""
+    if layer.name in omit:
+        layers[layer.name] = "left out"
+        return False
+    try:
+        enter()
+    except OSError as error:
+        layers[layer.name] = error.strerror or str(error)
+        return False
+    layers[layer.name] = None
+    return True
+
+
+def isolate(settings: GuestSettings) -> tuple[Layers, GuestSettings]:
+    """The supervisor's part: namespaces for itself and all it forks from now on.
+
+    Returns:
+      What is in force and what is not, and the settings with the folder that was mounted.
+    """
+    layers: Layers = {}
+    user, group = os.getuid(), os.getgid()
+    if _attempt(layers, Layer.USER, settings.omit, lambda: _sandbox.leave_namespaces(_sandbox.NEW_USER)):
+        # One user and one group, called "nobody" inside.
+        for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {user} 1"), ("gid_map", f"65534 {group} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    base = next((path for path in _UNUSED if os.path.isdir(path) and _hides_nothing(path, settings.readable)), None)
+
+    def mount() -> None:
+        if base is None:
+            raise OSError(0, f"none of {', '.join(_UNUSED)} can be mounted over")
+        _sandbox.leave_namespaces(_sandbox.NEW_MOUNTS)
+        _sandbox.mount_base(base, settings.scratch_mb << 20, SCRATCH_FILES)
+
+    mounted = _attempt(layers, Layer.FILES, settings.omit, mount)
+    for layer, flag in (
+        (Layer.PROCESSES, _sandbox.NEW_PROCESSES),
+        (Layer.NETWORK, _sandbox.NEW_NETWORK),
+        (Layer.IPC, _sandbox.NEW_IPC | _sandbox.NEW_NAMES),
     ):
-        resource.setrlimit(kind, (soft, hard))
+        _attempt(layers, layer, settings.omit, lambda flag=flag: _sandbox.leave_namespaces(flag))
+    return layers, GuestSettings(**{**_fields(settings), "base": base if mounted else None})
 
 
-def refuse_system_calls() -> None:
-    """Installs the filter for this process and all its threads to come.
+def confine_guest(settings: GuestSettings) -> tuple[Layers, int]:
+    """The first guest's part, for it and all that are forked from it.
+
+    Returns:
+      What is in force and what is not, and the descriptor at which its calls are put to the supervisor, -1 without.
+    """
+    layers: Layers = {}
+    base = settings.base
+    if base is not None and not _attempt(
+        layers, Layer.FILES, settings.omit, lambda: _enter_root(base, settings.readable)
+    ):
+        base = None
+    if base is None:
+        os.chdir("/")
+    _attempt(layers, Layer.CAPABILITIES, settings.omit, _sandbox.drop_capabilities)
+    writable = "/tmp" if base is not None else ""
+    _attempt(layers, Layer.LANDLOCK, settings.omit, lambda: _sandbox.restrict_files(list(settings.readable), writable))
+    _attempt(layers, Layer.LIMITS, settings.omit, lambda: limit(settings))
+    listener = -1
+
+    def supervise() -> None:
+        nonlocal listener
+        if Layer.FILTER.name in settings.omit:
+            raise OSError(0, "there is no system-call filter")
+        listener = _sandbox.install_filter(supervised=True, may_write=base is not None)
+
+    if _attempt(layers, Layer.SUPERVISION, settings.omit, supervise):
+        layers[Layer.FILTER.name] = None
+    elif Layer.FILTER.name in settings.omit:
+        layers[Layer.FILTER.name] = "left out"
+    return layers, listener
+
+
+def _enter_root(base: str, readable: tuple[str, ...]) -> None:
+    _sandbox.leave_namespaces(_sandbox.NEW_MOUNTS)
+    _sandbox.change_root(base, list(readable))
+
+
+def limit(settings: GuestSettings) -> None:
+    """Sets the resource limits."""
+    _sandbox.limit_resources(
+        memory_bytes=settings.memory_mb << 20,
+        file_bytes=settings.scratch_mb << 20 if settings.may_write else 0,
+        processor_seconds=processor_seconds(settings.cpu_s),
+        descriptors=_DESCRIPTORS,
+        processes=0,
+    )
+
+
+def filter_calls(settings: GuestSettings) -> None:
+    """The system-call filter of a single program, where there is no supervisor.
 
     Raises:
       OSError: the kernel has no system-call filters.
     """
-    column, machine = _MACHINES[platform.machine()]
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = _filter(column, machine, os.getpid())
-    program = _Program(len(code) // 8, code)
-    for arguments in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)):
-        if libc.prctl(*arguments) != 0:
-            raise OSError(ctypes.get_errno(), "the kernel refused the system-call filter")
+    if Layer.FILTER.name not in settings.omit:
+        _sandbox.install_filter(supervised=False, may_write=False)
+
+
+def _hides_nothing(folder: str, needed: tuple[str, ...]) -> bool:
+    return not any(path == folder or path.startswith(folder + "/") for path in needed)
+
+
+def _fields(settings: GuestSettings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in GuestSettings.__slots__}

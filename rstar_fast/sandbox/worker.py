@@ -1,249 +1,236 @@
-"""A worker process: loads the mathematics once, then forks a confined child for every program. The one place that runs code.
+"""A worker process: keeps the states of steps as waiting processes, and has each new step run in a fork of its parent's.
 
-    pool -- request --> worker -- fork --> child: limits, filter, run
-         <- result ---         <- output pipe, result pipe ---
+    pool -- request --> supervisor -- wakes --> guest (a snapshot) -- forks --> child: runs the step, then waits: a snapshot
+         <-- reply ---             <-- output, report ---
 
-The child has nothing of the pool's: of its open files only the two pipes remain. It proves its result with a number drawn
-for this run, which stands before it in the result pipe. The worker counts the wall clock and keeps of the output what the
-limit allows.
+The supervisor itself never runs a program's code, nor trusts what a guest says of anything but its own program.
 """
 
 from __future__ import annotations
 
-import builtins
-import gc
-import io
+import fcntl
 import json
 import os
-import random
-import secrets
-import select
+import shutil
 import signal
-import sys
 import time
-import types
-from typing import Any
+import traceback
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
+from rstar_fast import _sandbox
 from rstar_fast.sandbox import confine
+from rstar_fast.sandbox.confine import GuestSettings, Layer, Layers
+from rstar_fast.sandbox.guest import CUT, Unit, serve
 from rstar_fast.sandbox.protocol import Broken, receive, send
-from rstar_fast.types import ErrorKind
-
-_MESSAGE_CHARACTERS = 500
-_RESULT_BYTES = 1 << 16
-_READ_BYTES = 1 << 16
-_CUT = "\n... {} bytes left out ...\n"
-_RESULT_FILE = 3  # in the child
-# Given back when a program has run out of memory: saying so takes some.
-_RESERVE_BYTES = 1 << 20
+from rstar_fast.programs import ErrorKind
 
 
-class _Kept:
-    """Of a stream of bytes, its beginning and its end: what a limit allows, cut in the middle."""
+@dataclass(slots=True)
+class _Snapshot:
+    """A guest that waits in the state its program left.
 
-    def __init__(self, limit: int) -> None:
-        self._half = limit // 2  # of the end; the beginning has the rest
-        self._begin = limit - self._half
-        self._head, self._tail, self._total = bytearray(), bytearray(), 0
+    Attributes:
+      process: its number.
+      text: the code that has run, without newlines at its end.
+      output: what that printed.
+      memory: bytes that are its alone, at most.
+    """
 
-    def add(self, data: bytes) -> None:
-        self._total += len(data)
-        room = self._begin - len(self._head)
-        self._head += data[:room] if room > 0 else b""
-        self._tail += data[max(0, room) :]
-        if len(self._tail) > 4 * self._half:
-            del self._tail[: -self._half]
-
-    def text(self) -> str:
-        tail = bytes(self._tail[-self._half :])
-        left_out = self._total - len(self._head) - len(tail)
-        cut = _CUT.format(left_out).encode() if left_out else b""
-        return (bytes(self._head) + cut + tail).decode("utf-8", "replace")
+    process: int
+    text: str
+    output: Any
+    memory: int
 
 
-def _warm_up() -> None:
-    """Loads what steps import, so that every child finds it loaded."""
-    import collections  # noqa: F401
-    import datetime  # noqa: F401
-    import decimal  # noqa: F401
-    import fractions  # noqa: F401
-    import functools  # noqa: F401
-    import itertools  # noqa: F401
-    import math  # noqa: F401
-    import re  # noqa: F401
-    import statistics  # noqa: F401
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What a program gave: its output, and its error, as the reply has it."""
 
-    import numpy
-    import sympy
-    import sympy.core.random
-
-    x = sympy.Symbol("x")
-    sympy.solve(x**2 - 3 * x + 2, x)  # the solvers load parts of sympy on their first use
-    sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
-    sympy.factorint(84)
-    numpy.linalg.solve(numpy.eye(2), numpy.ones(2))
-    numpy.random.seed(0)
-    sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
+    output: str
+    error: dict[str, str] | None
 
 
-def _text(value: object) -> str:
-    """What an exception says, as far as it is told; its text may fail, being the program's code."""
+class _Gone(Exception):
+    """The first guest, of which all others are made, does not fork any more."""
+
+
+class _Worker:
+    """The supervisor's side of all guests."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._timeout_s, self._most_bytes = settings["timeout_s"], settings["output_bytes"]
+        self._cpu_s = settings["cpu_s"]
+        self._most_snapshots, self._most_memory = settings["snapshots"], settings["snapshot_mb"] << 20
+        guest_settings = GuestSettings(
+            settings["memory_mb"],
+            settings["cpu_s"],
+            settings["scratch_mb"],
+            None,
+            confine.readable_paths(),
+            frozenset(settings["omit"]),
+        )
+        self.layers, guest_settings = confine.isolate(guest_settings)
+        self._scratch = os.path.join(guest_settings.base, "scratch") if guest_settings.base is not None else None
+        self._snapshots: OrderedDict[str, _Snapshot] = OrderedDict()
+        self._memory = 0
+        self._start(guest_settings)
+
+    def _start(self, settings: GuestSettings) -> None:
+        keeper = _fork_keeper() if self.layers[Layer.PROCESSES.name] is None else -1
+        output, guest_output, reports, guest_reports, program, guest_program = _sandbox.open_channels()
+        first = os.fork()
+        if first == 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            _become_guest(settings, null, guest_output, guest_reports, guest_program)
+        os.close(guest_output)
+        os.close(guest_reports)
+        said = json.loads(_heard(reports))
+        self.layers |= {name: reason for name, reason in said["layers"].items() if self.layers.get(name) is None}
+        listener = -1
+        if said["listener"] >= 0:
+            listener = _sandbox.take_descriptor(first, said["listener"])
+            os.kill(first, signal.SIGUSR1)
+            _heard(reports)
+        self._first = _Snapshot(first, "", _sandbox.Output(self._most_bytes), 0)
+        self._supervisor = _sandbox.Supervisor(
+            output=output,
+            reports=reports,
+            program=program,
+            guest_program=guest_program,
+            listener=listener,
+            owner=0,
+            keeper=keeper,
+        )
+        self._supervisor.adopt(first)
+
+    def execute(self, prefix: str, code: str) -> dict[str, Any]:
+        """Runs code after its prefix; the reply. The meaning is that of the two written one after the other.
+
+        Raises:
+          _Gone: no program can be run any more.
+        """
+        started = time.monotonic()
+        result = self._of_steps(prefix, code)
+        return {"output": result.output, "error": result.error, "seconds": time.monotonic() - started}
+
+    def _of_steps(self, prefix: str, code: str) -> _Result:
+        before = prefix if not prefix or prefix.endswith("\n") else prefix + "\n"
+        if "__future__" in before or "__future__" in code:  # tells the compiler how to read all that follows
+            return self._of_whole(before + code)
+        state: _Snapshot | None = self._nearest(before)
+        assert state is not None
+        rest = before[len(state.text) :]
+        if rest.strip():
+            result, state = self._step(state, rest, before, is_last=False)
+            if result is not None:
+                return result
+        if state is not None:
+            result, _ = self._step(state, code, before + code, is_last=True)
+            if result is not None:
+                return result
+        return self._of_whole(before + code)
+
+    def _of_whole(self, source: str) -> _Result:
+        result, _ = self._step(self._first, source, source, is_last=True)
+        if result is None:
+            raise _Gone
+        return result
+
+    def _nearest(self, text: str) -> _Snapshot:
+        """Of the states that are kept, the one that has the most of a program behind it; it counts as used."""
+        nearest = self._first
+        for snapshot in self._snapshots.values():
+            size = len(snapshot.text)
+            if size > len(nearest.text) and text.startswith(snapshot.text) and text[size : size + 1] in ("", "\n"):
+                nearest = snapshot
+        if nearest is not self._first:
+            self._snapshots.move_to_end(nearest.text)
+        return nearest
+
+    def _step(self, state: _Snapshot, source: str, text: str, *, is_last: bool) -> tuple[_Result | None, _Snapshot | None]:
+        """Runs code that goes on from a state; `text` is all that will have run then.
+
+        Returns:
+          The result of the whole program, None while there is none. And the state after the code, None where no step can start
+          from it. Neither where the code is no whole by itself or `state` is gone.
+        """
+        unit = Unit(source, state is not self._first, is_last, self._most_bytes)
+        output = state.output.copy()
+        outcome = self._supervisor.run(state.process, unit.to_bytes(), self._timeout_s, output)
+        if outcome.end == _sandbox.End.NO_CHILD:
+            self._drop(state)
+            return None, None
+        said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
+        went_on = said is not None and not said.keys() & {"kind", "apart", "left"}
+        new = None
+        if went_on and outcome.may_be_kept:
+            new = _Snapshot(outcome.child, text.rstrip("\n"), output, outcome.private_bytes)
+            self._keep(new)
+        elif outcome.child >= 0:
+            self._supervisor.end(outcome.child)
+        if new is None and self._scratch is not None:
+            _empty(self._scratch)
+        if said is not None and "apart" in said:
+            return None, None
+        return (self._result(outcome, output, said) if is_last or not went_on else None), new
+
+    def _keep(self, snapshot: _Snapshot) -> None:
+        """Keeps a state, and ends those used longest ago that are one too many, or together too large."""
+        if snapshot.text in self._snapshots:
+            self._drop(self._snapshots[snapshot.text])
+        self._snapshots[snapshot.text] = snapshot
+        self._memory += snapshot.memory
+        while len(self._snapshots) > max(1, self._most_snapshots) or len(self._snapshots) > 1 and self._memory > self._most_memory:
+            self._drop(next(iter(self._snapshots.values())))
+
+    def _drop(self, snapshot: _Snapshot) -> None:
+        if snapshot is self._first:
+            raise _Gone
+        del self._snapshots[snapshot.text]
+        self._memory -= snapshot.memory
+        self._supervisor.end_kept(snapshot.process)
+
+    def _result(self, outcome: Any, output: Any, said: dict[str, str] | None) -> _Result:
+        if outcome.end == _sandbox.End.TIMED_OUT:
+            return _Result(_decoded(output), _timed_out(f"the program ran longer than {self._timeout_s:g} s"))
+        if said is None:
+            return _Result(_decoded(output), self._ended(outcome))
+        if "kind" in said:
+            return _Result(_decoded(output), {name: said[name] for name in ("kind", "type", "message")})
+        if said.get("value"):
+            output = output.copy()
+            output.add(said["value"].encode())
+        return _Result(_decoded(output), None)
+
+    def _ended(self, outcome: Any) -> dict[str, str]:
+        """The error of a program whose process ended, or reported what no guest reports."""
+        if outcome.end == _sandbox.End.REPORTED:
+            return _crashed("the program's result was forged")
+        signal_number = os.WTERMSIG(outcome.status) if os.WIFSIGNALED(outcome.status) else None
+        # A program that does not heed the first signal of the limit gets the second.
+        killed_at_limit = signal_number == signal.SIGKILL and outcome.processor_s >= confine.processor_seconds(self._cpu_s)
+        if signal_number == signal.SIGXCPU or killed_at_limit:
+            return _timed_out(f"the program used more than {self._cpu_s:g} s of processor time")
+        end = f"signal {signal_number}" if signal_number is not None else f"exit code {os.WEXITSTATUS(outcome.status)}"
+        return _crashed(f"the process ended without a result ({end})")
+
+
+def _said(report: bytes) -> dict[str, str] | None:
+    """What a guest reported, None where it is nothing that it would report of itself: a program may have spoken for it."""
     try:
-        return str(value)[:_MESSAGE_CHARACTERS]
-    except BaseException:  # hostile __str__; the type's name is all there is to tell
-        return ""
-
-
-def _describe(error: BaseException) -> tuple[ErrorKind, str, str]:
-    kind = ErrorKind.OUT_OF_MEMORY if isinstance(error, MemoryError) else ErrorKind.RAISED
-    return kind, type(error).__name__[:_MESSAGE_CHARACTERS], _text(error)
-
-
-def _run_program(source: str) -> tuple[ErrorKind, str, str] | None:
-    """Runs a program as the module `__main__`, which is new; None when it came to its end."""
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    main.__dict__["__builtins__"] = builtins
-    reserve = bytearray(_RESERVE_BYTES)
-    try:
-        exec(compile(source, "<step>", "exec", dont_inherit=True), main.__dict__)
-    except SystemExit as error:
-        code = error.code
-        if code is not None and not (type(code) in (int, bool) and code == 0):
-            return ErrorKind.RAISED, "SystemExit", _text(code)
-    except BaseException as error:  # whatever a program raises is its result
-        del reserve
-        return _describe(error)
-    return None
-
-
-def _flush() -> tuple[ErrorKind, str, str] | None:
-    try:
-        sys.stdout.flush()
-    except BaseException as error:  # a program may have closed or replaced its output
-        return _describe(error)
-    return None
-
-
-def _confine(request: dict[str, Any], output: int, result: int, worker: int) -> None:
-    """Takes from the forked child all that a program shall not have."""
-    confine.die_with_parent()
-    if os.getppid() != worker:  # it ended before the line above
-        os._exit(0)
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(null, 2)
-    if result != _RESULT_FILE:
-        os.dup2(result, _RESULT_FILE)
-    os.closerange(_RESULT_FILE + 1, 4096)
-    os.environ.clear()
-    os.chdir("/")
-    random.seed(0)  # the module draws a new seed at every fork; NumPy's and sympy's stay as _warm_up left them
-    sys.stdin = open(0, encoding="utf-8")
-    # Line by line, so that what was printed before a crash or the time limit is there.
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(1, "wb", closefd=False)), "utf-8", "backslashreplace", "\n", line_buffering=True
-    )
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    confine.limit(request["cpu_s"], request["memory_mb"])
-    confine.refuse_system_calls()
-
-
-def _child(request: dict[str, Any], output: int, result: int, nonce: bytes, worker: int) -> None:
-    """Runs in the forked child and never returns."""
-    finish, write, dumps = os._exit, os.write, json.dumps  # the program may replace what the modules hold
-    try:
-        try:
-            _confine(request, output, result, worker)
-        except BaseException as error:  # not confined, not run
-            end: tuple[ErrorKind, str, str] | None = (ErrorKind.CRASHED, "Crash", f"it could not be confined: {_text(error)}")
-        else:
-            end = _run_program(request["source"])
-            flushed = _flush()
-            end = end or flushed
-        message = None if end is None else {"kind": end[0].value, "type": end[1], "message": end[2]}
-        write(_RESULT_FILE, nonce + dumps(message).encode("ascii"))
-        finish(0)
-    except BaseException:  # the result is missing, which says "crashed"
-        finish(70)
-    finish(70)
-
-
-def _collect(pid: int, output: int, result: int, request: dict[str, Any], started: float) -> tuple[str, bytes, bool]:
-    """Reads a child's pipes until it ends or its time is up; (output, result, timed out). The child is gone after."""
-    deadline = started + request["timeout_s"]
-    kept, answer, timed_out = _Kept(request["output_chars"]), bytearray(), False
-    ended = os.pidfd_open(pid)
-    poll = select.poll()
-    for descriptor in (output, result, ended, 0):
-        poll.register(descriptor, select.POLLIN)
-    streams = {output, result}
-    try:
-        running = True
-        while running:
-            events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            if not events:
-                timed_out = True
-                break
-            for descriptor, _ in events:
-                if descriptor == 0:  # the pool is gone, or breaks the protocol: it never sends while a program runs
-                    os.kill(pid, signal.SIGKILL)
-                    os._exit(0)
-                if descriptor == ended:
-                    running = False
-                elif descriptor in streams and not _take(descriptor, output, kept, answer):
-                    poll.unregister(descriptor)
-                    streams.discard(descriptor)
-            if time.monotonic() > deadline:
-                timed_out = running
-                break
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.close(ended)
-    for descriptor in streams:  # what was written before the end and not yet read
-        os.set_blocking(descriptor, False)
-        while _take(descriptor, output, kept, answer):
-            pass
-    return kept.text(), bytes(answer), timed_out
-
-
-def _take(descriptor: int, output: int, kept: _Kept, answer: bytearray) -> bool:
-    """Reads once from a pipe; False at its end, or when there is nothing to read."""
-    try:
-        data = os.read(descriptor, _READ_BYTES)
-    except BlockingIOError:
-        return False
-    if descriptor == output:
-        kept.add(data)
-    elif len(answer) < _RESULT_BYTES:
-        answer += data
-    return bool(data)
-
-
-def _verdict(
-    answer: bytes, nonce: bytes, status: int, processor_s: float, timed_out: bool, request: dict[str, Any]
-) -> dict[str, str] | None:
-    """The error of a run, None where it came to its end."""
-    if timed_out:
-        return _timed_out(f"the program ran longer than {request['timeout_s']:g} s")
-    signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    # A program that does not heed the first signal of the limit gets the second.
-    killed_at_limit = signal_number == signal.SIGKILL and processor_s >= confine.processor_seconds(request["cpu_s"])
-    if signal_number == signal.SIGXCPU or killed_at_limit:
-        return _timed_out(f"the program used more than {request['cpu_s']:g} s of processor time")
-    try:
-        if secrets.compare_digest(answer[: len(nonce)], nonce):
-            error = json.loads(answer[len(nonce) :])
-            return None if error is None else {name: _printable(error[name]) for name in ("kind", "type", "message")}
+        said = json.loads(report)
+        if not isinstance(said, dict) or not all(isinstance(value, str | bool) for value in said.values()):
+            return None
+        if "kind" in said:
+            ErrorKind(said["kind"])
+            return {name: _printable(said[name]) for name in ("kind", "type", "message")}
+        if "value" in said:
+            return {"value": _printable(said["value"])}
+        return said
     except (ValueError, KeyError, TypeError, RecursionError):
-        pass  # a child that got hold of its nonce may say anything: a crash, too
-    end = f"signal {signal_number}" if signal_number is not None else f"exit code {os.WEXITSTATUS(status)}"
-    return {"kind": ErrorKind.CRASHED.value, "type": "Crash", "message": f"the process ended without a result ({end})"}
-
-
-def _timed_out(message: str) -> dict[str, str]:
-    return {"kind": ErrorKind.TIMED_OUT.value, "type": "TimeoutError", "message": message}
+        return None
 
 
 def _printable(value: object) -> str:
@@ -251,28 +238,66 @@ def _printable(value: object) -> str:
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _execute(request: dict[str, Any]) -> dict[str, Any]:
-    started = time.monotonic()
-    nonce = secrets.token_hex(16).encode()
-    worker = os.getpid()
-    output_read, output_write = os.pipe()
-    result_read, result_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _child(request, output_write, result_write, nonce, worker)
-    os.close(output_write)
-    os.close(result_write)
+def _decoded(output: Any) -> str:
+    head, left_out, tail = output.parts
+    cut = CUT.format(left_out).encode() if left_out else b""
+    return (head + cut + tail).decode("utf-8", "replace")
+
+
+def _timed_out(message: str) -> dict[str, str]:
+    return {"kind": ErrorKind.TIMED_OUT.value, "type": "TimeoutError", "message": message}
+
+
+def _crashed(message: str) -> dict[str, str]:
+    return {"kind": ErrorKind.CRASHED.value, "type": "Crash", "message": message}
+
+
+def _empty(folder: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
+def _heard(reports: int) -> bytes:
+    """The next report of the first guest while it prepares itself.
+
+    Raises:
+      _Gone: it has ended; what it wrote to stderr says why.
+    """
+    report = _sandbox.hear(reports)
+    if not report:
+        raise _Gone
+    return report
+
+
+def _fork_keeper() -> int:
+    """The first process of the new process numbers, which has to be there for the others to be: it waits for the worker's end."""
+    wait, held = os.pipe()  # the worker never closes its end
+    os.set_inheritable(held, False)
+    keeper = os.fork()
+    if keeper == 0:
+        os.closerange(0, wait)
+        os.closerange(wait + 1, 1024)
+        os.read(wait, 1)
+        os._exit(0)
+    os.close(wait)
+    return keeper
+
+
+def _become_guest(settings: GuestSettings, *descriptors: int) -> NoReturn:
+    """In the process that is to be the first guest: nothing of the supervisor's stays open but these."""
     try:
-        output, answer, timed_out = _collect(pid, output_read, result_read, request, started)
+        null, output, reports, program = (fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in descriptors)
+        for descriptor, place in ((null, 0), (output, 1), (reports, _sandbox.GUEST_REPORTS), (program, _sandbox.GUEST_PROGRAM)):
+            os.dup2(descriptor, place)
+        os.closerange(_sandbox.GUEST_END, 4096)
+        serve(settings)
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os.close(output_read)
-        os.close(result_read)
-        _, status, usage = os.wait4(pid, 0)
-    return {
-        "output": output,
-        "error": _verdict(answer, nonce, status, usage.ru_utime + usage.ru_stime, timed_out, request),
-        "seconds": time.monotonic() - started,
-    }
+        os._exit(70)
 
 
 def main() -> None:
@@ -280,17 +305,16 @@ def main() -> None:
     replies = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
-    _warm_up()
-    gc.collect()
-    gc.freeze()  # the collector would touch, and so copy, every page shared with the children
     try:
+        worker = _Worker(receive(0))
         # Where nothing can be confined, no program is to blame for it.
-        error = _execute({"source": "", "timeout_s": 60.0, "cpu_s": 60.0, "memory_mb": 64, "output_chars": 2})["error"]
-        send(replies, {"failure": None if error is None else error["message"]})
+        error = worker.execute("", "")["error"]
+        send(replies, {"failure": None if error is None else error["message"], "layers": worker.layers})
         while True:
-            send(replies, _execute(receive(0)))
-    except Broken:
-        pass  # the pool has closed
+            request = receive(0)
+            send(replies, worker.execute(request["prefix"], request["code"]))
+    except (Broken, _Gone):
+        pass  # the pool has closed, or will start another worker
 
 
 if __name__ == "__main__":

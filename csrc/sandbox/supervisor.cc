@@ -1,0 +1,368 @@
+#include "supervisor.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+
+#include "guest.h"
+#include "kernel.h"
+
+namespace rstar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr uint32_t kMostThreads = 64;
+constexpr size_t kReadBytes = 1 << 16;
+// Making a child is not the program's time: it takes milliseconds, or as long as a crowded machine lets it wait.
+constexpr std::chrono::seconds kMostForFork{20};
+
+[[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
+
+std::string of_process(pid_t process, const char* name) { return "/proc/" + std::to_string(process) + "/" + name; }
+
+// A number of /proc/<process>/status; `column` counts those of a line.
+long status_number(pid_t process, std::string_view field, int column) {
+  std::ifstream file(of_process(process, "status"));
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(field)) continue;
+    std::istringstream numbers(line.substr(field.size()));
+    long number = -1, last = -1;
+    for (int at = 0; (at <= column || column < 0) && numbers >> number; ++at) last = number;
+    return last;
+  }
+  return -1;
+}
+
+uint32_t thread_count(pid_t process) {
+  struct stat found;
+  return stat(of_process(process, "task").c_str(), &found) == 0 ? static_cast<uint32_t>(found.st_nlink) - 2 : 0;
+}
+
+std::string link_of(pid_t process, int descriptor) {
+  char target[256];
+  const std::string path = of_process(process, "fd/") + std::to_string(descriptor);
+  const ssize_t size = readlink(path.c_str(), target, sizeof target);
+  return size < 0 ? std::string() : std::string(target, static_cast<size_t>(size));
+}
+
+int descriptor_count(pid_t process) {
+  const std::string path = of_process(process, "fd");
+  struct stat found;
+  if (stat(path.c_str(), &found) != 0) return -1;
+  if (found.st_size > 0) return static_cast<int>(found.st_size);  // since Linux 6.2
+  DIR* folder = opendir(path.c_str());
+  if (folder == nullptr) return -1;
+  int count = -2;  // . and ..
+  while (readdir(folder) != nullptr) ++count;
+  closedir(folder);
+  return count;
+}
+
+// Pages that were copied or new since the fork, at most what is there: an upper bound of what is the process's alone.
+uint64_t private_bytes(pid_t process) {
+  uint64_t faults = 0, size = 0, resident = 0, shared = 0;
+  std::ifstream stat_file(of_process(process, "stat"));
+  std::string line;
+  std::getline(stat_file, line);
+  std::istringstream fields(line.substr(line.rfind(')') + 1));
+  std::string skipped;
+  for (int at = 3; at < 10; ++at) fields >> skipped;
+  fields >> faults;
+  std::ifstream(of_process(process, "statm")) >> size >> resident >> shared;
+  return std::min(faults, resident - std::min(resident, shared)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+Channels open_channels() {
+  Channels channels;
+  int pipe_ends[2], socket_ends[2];
+  if (pipe2(pipe_ends, O_CLOEXEC) != 0) fail("pipe");
+  channels.output = pipe_ends[0];
+  channels.guest_output = pipe_ends[1];
+  if (fcntl(channels.output, F_SETFL, O_NONBLOCK) != 0) fail("fcntl");
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socket_ends) != 0) fail("socketpair");
+  channels.reports = socket_ends[0];
+  channels.guest_reports = socket_ends[1];
+  const int yes = 1;
+  if (setsockopt(channels.reports, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) != 0) fail("setsockopt");
+  if (shutdown(channels.guest_reports, SHUT_RD) != 0) fail("shutdown");  // guests speak, and hear nobody
+  channels.program = static_cast<int>(syscall(__NR_memfd_create, "program", MFD_CLOEXEC));
+  if (channels.program < 0) fail("memfd_create");
+  const std::string path = "/proc/self/fd/" + std::to_string(channels.program);
+  channels.guest_program = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (channels.guest_program < 0) fail("open");
+  return channels;
+}
+
+std::string hear(int reports) {
+  std::string message(kReadBytes, '\0');
+  ssize_t size;
+  do {
+    size = recv(reports, message.data(), message.size(), 0);
+  } while (size < 0 && errno == EINTR);
+  if (size < 0) fail("recv");
+  message.resize(static_cast<size_t>(size));
+  return message.substr(std::min<size_t>(1, message.size()));
+}
+
+void Output::add(std::string_view data) {
+  total_ += data.size();
+  const size_t room = std::min(from_begin_ - head_.size(), data.size());
+  head_ += data.substr(0, room);
+  tail_ += data.substr(room);
+  if (tail_.size() > 4 * from_end_ + kReadBytes) tail_.erase(0, tail_.size() - from_end_);
+}
+
+// A run under way.
+struct Supervisor::Run {
+  pid_t guest;
+  Outcome outcome;
+  Clock::duration time;
+  Clock::time_point deadline;
+  int child_ended = -1;  // descriptor that tells
+  bool forked = false;   // the one fork has been allowed
+  bool leaves = false;   // it did something that a fork does not copy
+  bool reported = false, failed = false;
+};
+
+Supervisor::Supervisor(const Ends& ends) : ends_(ends) { prctl(PR_SET_NAME, "sandbox", 0, 0, 0); }
+
+void Supervisor::adopt(pid_t guest) {
+  const int descriptor = static_cast<int>(syscall(kernel::kPidfdOpen, guest, 0));
+  if (descriptor < 0) fail("pidfd_open");
+  guests_.emplace(guest, descriptor);
+  if (files_.empty()) {
+    for (int at = 0; at < kGuestEnd; ++at) files_.push_back(link_of(guest, at));
+  }
+}
+
+void Supervisor::end(pid_t guest) { reap(guest, nullptr); }
+
+void Supervisor::end_kept(pid_t guest) {
+  const auto found = guests_.find(guest);
+  if (found == guests_.end()) return;
+  syscall(kernel::kPidfdSendSignal, found->second, SIGKILL, nullptr, 0);
+  close(found->second);
+  guests_.erase(found);
+  dying_.push_back(guest);
+}
+
+// Waits for those that have ended meanwhile.
+void Supervisor::bury() {
+  std::erase_if(dying_, [](pid_t process) { return waitpid(process, nullptr, WNOHANG) != 0; });
+}
+
+void Supervisor::reap(pid_t guest, Outcome* outcome) {
+  if (const auto found = guests_.find(guest); found != guests_.end()) {
+    syscall(kernel::kPidfdSendSignal, found->second, SIGKILL, nullptr, 0);
+    close(found->second);
+    guests_.erase(found);
+  } else {
+    kill(guest, SIGKILL);
+  }
+  int status = 0;
+  rusage usage{};
+  while (wait4(guest, &status, 0, &usage) < 0) {
+    if (errno != EINTR) return;
+  }
+  if (outcome == nullptr) return;
+  outcome->status = status;
+  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec); };
+  outcome->processor_s = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// Throws away what came when nobody was to speak.
+void Supervisor::settle() {
+  char buffer[kReadBytes];
+  for (ssize_t size; (size = read(ends_.output, buffer, sizeof buffer)) > 0;) unasked_ += static_cast<uint64_t>(size);
+  for (ssize_t size; (size = recv(ends_.reports, buffer, sizeof buffer, MSG_DONTWAIT)) > 0;) unasked_ += static_cast<uint64_t>(size);
+}
+
+void Supervisor::put(std::string_view program) {
+  const uint64_t size = program.size();
+  if (ftruncate(ends_.program, 0) != 0) fail("ftruncate");
+  if (pwrite(ends_.program, &size, sizeof size, 0) != sizeof size) fail("pwrite");
+  for (size_t done = 0; done < size;) {
+    const ssize_t written = pwrite(ends_.program, program.data() + done, size - done, static_cast<off_t>(sizeof size + done));
+    if (written <= 0) fail("pwrite");
+    done += static_cast<size_t>(written);
+  }
+  // The position is the guests' in common, and nothing is to pass from one to another.
+  if (lseek(ends_.guest_program, 0, SEEK_SET) != 0) fail("lseek");
+}
+
+// False when there is nothing more to read now.
+bool Supervisor::read_output(Output& output) {
+  char buffer[kReadBytes];
+  const ssize_t size = read(ends_.output, buffer, sizeof buffer);
+  if (size > 0) output.add({buffer, static_cast<size_t>(size)});
+  return size > 0;
+}
+
+bool Supervisor::read_report(Run& run) {
+  char buffer[kReadBytes];
+  iovec data{buffer, sizeof buffer};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t size = recvmsg(ends_.reports, &message, MSG_DONTWAIT);
+  if (size <= 0) return false;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return true;
+  ucred speaker;
+  std::memcpy(&speaker, CMSG_DATA(header), sizeof speaker);
+  Outcome& outcome = run.outcome;
+  const auto about = static_cast<Message>(buffer[0]);
+  if (about == Message::kHello && run.forked && outcome.child < 0 && !guests_.contains(speaker.pid)) {
+    adopt(speaker.pid);
+    outcome.child = speaker.pid;
+    run.child_ended = guests_.at(speaker.pid);
+    run.deadline = Clock::now() + run.time;
+  } else if (about == Message::kReport && speaker.pid == outcome.child && !run.reported) {
+    outcome.report.assign(buffer + 1, static_cast<size_t>(size) - 1);
+    run.reported = true;
+  } else if (about == Message::kFailure && speaker.pid == run.guest && outcome.child < 0) {
+    run.failed = true;
+  } else {
+    unasked_ += static_cast<uint64_t>(size);
+  }
+  return true;
+}
+
+// Answers one call that the filter put to the supervisor.
+void Supervisor::decide(Run& run) {
+  kernel::Question question{};
+  if (ioctl(ends_.listener, kernel::kReceive, &question) != 0) {
+    if (errno == EINTR || errno == ENOENT || errno == EAGAIN) return;  // the caller has ended
+    fail("seccomp listener");
+  }
+  const auto& call = question.call;
+  const auto thread = static_cast<pid_t>(question.pid);
+  const pid_t child = run.outcome.child;
+  // Whom nobody asked to run has nothing to ask for.
+  const bool is_child = child > 0 && (thread == child || status_number(thread, "Tgid:", 0) == child);
+  int error = EPERM;
+  if (call.number == __NR_clone) {
+    const uint64_t flags = call.arguments[0];
+    if ((flags & ~static_cast<uint64_t>(CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID)) == kForkFlags) {
+      if (thread == run.guest && !run.forked) {
+        run.forked = true;
+        error = 0;
+      }
+    } else if (is_child && (flags & CLONE_THREAD) != 0) {
+      error = thread_count(child) < kMostThreads ? 0 : EAGAIN;
+      run.leaves = true;
+    }
+  } else if (call.number == __NR_kill || call.number == __NR_tgkill || call.number == __NR_tkill) {
+    // The target is numbered as the guests see it: the last of the numbers that a process has.
+    if (is_child && static_cast<int32_t>(call.arguments[0]) == status_number(child, "NSpid:", -1)) error = 0;
+  } else if (is_child) {
+    run.leaves = true;
+    error = 0;
+  }
+  kernel::Answer answer{question.id, 0, -error, error == 0 ? kernel::kContinue : 0};
+  if (ioctl(ends_.listener, kernel::kSend, &answer) != 0 && errno != ENOENT) fail("seccomp listener");
+}
+
+bool Supervisor::may_be_kept(pid_t guest) const {
+  if (thread_count(guest) != 1 || descriptor_count(guest) != kGuestEnd) return false;
+  for (int at = 0; at < kGuestEnd; ++at) {
+    if (link_of(guest, at) != files_[static_cast<size_t>(at)]) return false;
+  }
+  return true;
+}
+
+// Ends a child that never said hello, whose number is therefore not known: it is whoever is there and is no guest.
+void Supervisor::end_strays() {
+  const std::string path = "/proc/self/task/" + std::to_string(gettid()) + "/children";
+  std::ifstream file(path);
+  if (!file) throw std::system_error(ENOENT, std::generic_category(), path);
+  for (pid_t process; file >> process;) {
+    const bool known = process == ends_.keeper || guests_.contains(process) || std::ranges::find(dying_, process) != dying_.end();
+    if (!known) reap(process, nullptr);
+  }
+}
+
+Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s, Output& output) {
+  const auto started = Clock::now();
+  Run run{guest, {}, std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s)), started + kMostForFork};
+  bury();
+  settle();
+  put(program);
+  const int guest_descriptor = guests_.at(guest);
+  Outcome& outcome = run.outcome;
+  bool timed_out = false, ended = false;
+  if (syscall(kernel::kPidfdSendSignal, guest_descriptor, SIGUSR1, nullptr, 0) != 0) run.failed = true;
+  while (!run.reported && !run.failed && !ended && !timed_out) {
+    std::array<pollfd, 5> watched{{{ends_.output, POLLIN, 0},
+                                   {ends_.reports, POLLIN, 0},
+                                   {ends_.listener, POLLIN, 0},  // a negative one is passed over
+                                   {ends_.owner, 0, 0},
+                                   {outcome.child < 0 ? guest_descriptor : run.child_ended, POLLIN, 0}}};
+    const auto left = std::chrono::duration<double>(run.deadline - Clock::now()).count();
+    const int ready = poll(watched.data(), watched.size(), left <= 0 ? 0 : static_cast<int>(std::min(std::ceil(1000 * left), 1e9)));
+    if (ready < 0 && errno != EINTR) fail("poll");
+    if (ready > 0) {
+      if (watched[3].revents != 0) _exit(0);
+      if (watched[1].revents != 0) read_report(run);  // first: a child is known before its calls are judged
+      if (watched[2].revents != 0) decide(run);
+      if (watched[0].revents != 0) read_output(output);
+      if (watched[4].revents != 0) {
+        if (outcome.child < 0) {
+          while (outcome.child < 0 && read_report(run)) {
+          }
+          run.failed = outcome.child < 0;
+        } else if (watched[4].fd == run.child_ended) {
+          while (!run.reported && read_report(run)) {
+          }
+          ended = true;
+        }
+      }
+    }
+    timed_out = Clock::now() >= run.deadline && !run.reported;
+  }
+  outcome.seconds = std::chrono::duration<double>(Clock::now() - started).count();
+  if (outcome.child < 0) {
+    outcome.end = End::kNoChild;
+    if (run.forked) end_strays();
+  } else if (run.reported) {
+    outcome.end = End::kReported;
+    outcome.may_be_kept = ends_.listener >= 0 && !run.leaves && !ended && may_be_kept(outcome.child);
+    if (outcome.may_be_kept) outcome.private_bytes = private_bytes(outcome.child);
+  } else {
+    outcome.end = timed_out ? End::kTimedOut : End::kDied;
+    reap(outcome.child, &outcome);
+    outcome.child = -1;
+  }
+  while (read_output(output)) {
+  }
+  return run.outcome;
+}
+
+}  // namespace rstar

@@ -1,0 +1,226 @@
+"""The confined side: loads the mathematics once, gives up its rights, and is forked for every program. The one place that runs code.
+
+A child runs its program in the namespace that its parent left, reports, and waits to be forked itself: it then is the snapshot
+from which the next steps start. What a program does to its process, that process and its descendants have to live with, nobody
+else.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import gc
+import io
+import json
+import os
+import random
+import re
+import signal
+import sys
+import types
+from typing import NamedTuple, NoReturn
+
+from rstar_fast import _sandbox
+from rstar_fast.programs import ErrorKind
+from rstar_fast.sandbox.confine import GuestSettings, confine_guest, filter_calls
+
+_MESSAGE_CHARACTERS = 500
+_RESERVE_BYTES = 1 << 20
+CUT = "\n... {} bytes left out ...\n"
+_CALL = re.compile(r"[A-Za-z_][\w.]*\(.*\)$")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = ")
+_MAY_BE_DOCSTRING = re.compile(r"(?:\s|#.*\n)*\w{0,2}['\"(]")
+_NOT_APART: dict[str, object] = {"apart": False}
+_NOTHING = b"{}"
+
+
+class Unit(NamedTuple):
+    """What a child is to run.
+
+    Attributes:
+      source: Python code.
+      goes_on: other code has run before it in the same namespace.
+      is_last: the value of its last expression is wanted.
+      most_bytes: of that value's text.
+    """
+
+    source: str
+    goes_on: bool
+    is_last: bool
+    most_bytes: int
+
+    def to_bytes(self) -> bytes:
+        return b"%d %d %d\n" % self[1:] + self.source.encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Unit:
+        header, _, source = data.partition(b"\n")
+        goes_on, is_last, most_bytes = header.split()
+        return cls(source.decode("utf-8", "surrogatepass"), goes_on == b"1", is_last == b"1", int(most_bytes))
+
+
+class _NotApart(Exception):
+    """A unit cannot be run after the code before it: only the two together."""
+
+
+def warm_up() -> None:
+    """Loads what steps import, so that every child finds it loaded."""
+    import collections  # noqa: F401
+    import datetime  # noqa: F401
+    import decimal  # noqa: F401
+    import fractions  # noqa: F401
+    import functools  # noqa: F401
+    import itertools  # noqa: F401
+    import math  # noqa: F401
+    import re  # noqa: F401
+    import statistics  # noqa: F401
+
+    import sympy
+    import sympy.core.random
+
+    x = sympy.Symbol("x")
+    sympy.solve(x**2 - 3 * x + 2, x)  # the solvers load parts of sympy on their first use
+    sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
+    sympy.factorint(84)
+    sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
+    random.seed(0)
+
+
+def _text(value: object) -> str:
+    """What an exception says, as far as it is told; its text may fail, being the program's code."""
+    try:
+        return str(value)[:_MESSAGE_CHARACTERS]
+    except BaseException:  # hostile __str__; the type's name is all there is to tell
+        return ""
+
+
+def _describe(error: BaseException) -> dict[str, object]:
+    kind = ErrorKind.OUT_OF_MEMORY if isinstance(error, MemoryError) else ErrorKind.RAISED
+    return {"kind": kind.value, "type": type(error).__name__[:_MESSAGE_CHARACTERS], "message": _text(error)}
+
+
+def _compiled(unit: Unit) -> tuple[types.CodeType, types.CodeType | None]:
+    """The unit's statements; where the last one is an expression, apart from the others.
+
+    Raises:
+      _NotApart: the unit has no statement whose value could be the program's.
+    """
+    # Most steps end in a line that is a call or an assignment. Where what stands before it is whole by itself, the line is the
+    # last statement, and no tree has to be made, which costs more than compiling.
+    before, _, line = unit.source.rstrip().rpartition("\n")
+    mode = "eval" if _CALL.match(line) else "exec" if _ASSIGNMENT.match(line) else None
+    if mode is not None and not _MAY_BE_DOCSTRING.match(before):
+        with contextlib.suppress(SyntaxError, ValueError, OverflowError):
+            return compile(before, "<step>", "exec", 0, True), compile(line, "<step>", mode, 0, True)
+    tree = compile(unit.source, "<step>", "exec", ast.PyCF_ONLY_AST, True)
+    body, last = tree.body, None
+    if unit.goes_on and unit.is_last and not body:
+        raise _NotApart
+    if unit.goes_on and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body.insert(0, ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0))  # else it would be a docstring
+    if body and isinstance(body[-1], ast.Expr):
+        last = compile(ast.Expression(body.pop().value), "<step>", "eval", 0, True)
+    return compile(tree, "<step>", "exec", 0, True), last
+
+
+def _value_text(value: object, most_bytes: int) -> str:
+    data = str(value).encode("utf-8", "backslashreplace")
+    if len(data) > most_bytes:
+        half = most_bytes // 2
+        data = data[: most_bytes - half] + CUT.format(len(data) - most_bytes).encode() + data[len(data) - half :]
+    return data.decode("utf-8", "replace")
+
+
+def run(unit: Unit, names: dict[str, object], reserve: list[bytearray]) -> dict[str, object]:
+    """Runs a unit; returns what is reported of it: an error, or the text of the last expression's value if it is not None.
+
+    `reserve` is given back when a program has run out of memory: saying so takes some.
+
+    The value is the reference's way (microsoft/rStar: the last expression is evaluated, and what it gives is shown after what
+    was printed).
+    """
+    try:
+        try:
+            statements, last = _compiled(unit)
+        except _NotApart:
+            return _NOT_APART
+        except (SyntaxError, ValueError, OverflowError) as error:
+            # Not whole by itself: maybe it goes on with a block that earlier code has begun.
+            return _NOT_APART if unit.goes_on else _describe(error)
+        exec(statements, names)
+        value = eval(last, names) if last is not None else None
+        return {} if value is None or not unit.is_last else {"value": _value_text(value, unit.most_bytes)}
+    except SystemExit as error:
+        code = error.code
+        if code is not None and not (type(code) in (int, bool) and code == 0):
+            return {"kind": ErrorKind.RAISED.value, "type": "SystemExit", "message": _text(code)}
+        return {"left": True}
+    except BaseException as error:  # whatever a program raises is its result
+        reserve.clear()
+        return _describe(error)
+
+
+def _flush(output: io.TextIOWrapper) -> dict[str, object]:
+    try:
+        if sys.stdout is not output:
+            sys.stdout.flush()
+        output.flush()
+    except BaseException as error:  # a program may have closed or replaced its output
+        return _describe(error)
+    return {}
+
+
+def _prepare_streams() -> io.TextIOWrapper:
+    sys.stdin = sys.__stdin__ = open(_sandbox.GUEST_INPUT, encoding="utf-8", closefd=False)
+    # Line by line, so that what was printed before a crash or the time limit is there.
+    output = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(_sandbox.GUEST_OUTPUT, "wb", closefd=False)), "utf-8", "backslashreplace", "\n", line_buffering=True
+    )
+    sys.stdout = sys.__stdout__ = output
+    sys.stderr = sys.__stderr__ = open(_sandbox.GUEST_ERRORS, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    return output
+
+
+def serve(settings: GuestSettings) -> NoReturn:
+    """The life of the first guest, and from the fork on of every other. Its descriptors are in place."""
+    _sandbox.gather_memory()
+    main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    output = _prepare_streams()
+    reserve = [bytearray(_RESERVE_BYTES)]
+    for _ in range(2):  # what every program needs lies together then, in the first pages
+        for source in ("value = [1 + 2, 'a']\nprint(end='')", "for value in range(3):\n    value += 1\nvalue", "1 / 0"):
+            unit = Unit.from_bytes(Unit(source, False, True, 100).to_bytes())
+            json.dumps(run(unit, {"__builtins__": builtins}, []) or _flush(output)).encode("ascii")
+    warm_up()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    gc.collect()
+    gc.freeze()  # the collector would touch, and so copy, every page shared with the children
+    _sandbox.prepare_forks()
+    _sandbox.prepare_guest()
+    layers, listener = confine_guest(settings)
+    os.dup2(_sandbox.GUEST_INPUT, _sandbox.GUEST_ERRORS)  # until here, what goes wrong is seen
+    supervised = listener >= 0
+    _sandbox.report(json.dumps({"layers": layers, "listener": listener}).encode())
+    if supervised:  # whoever has the listener answers for the supervisor: no other guest shall
+        _sandbox.await_supervisor()
+        os.close(listener)
+        _sandbox.report(b"ready")
+    sys.modules["__main__"] = main
+    dumps, next_program, report, leave = json.dumps, _sandbox.next_program, _sandbox.report, os._exit
+    names = main.__dict__
+    while True:  # the program may replace what modules hold, not what stands here
+        data = next_program()
+        try:
+            if not supervised:
+                filter_calls(settings)
+            said = run(Unit.from_bytes(data), names, reserve)
+            flushed = _flush(output)
+            said = said or flushed
+            report(dumps(said).encode("ascii") if said else _NOTHING)
+        except BaseException:  # the result is missing, which says "crashed"
+            leave(70)
+        if not supervised:
+            leave(0)
