@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from rstar_fast.types import InvalidInput
@@ -47,8 +47,83 @@ class Choice(enum.Enum):
     MARGINAL_VOTE = "marginal_vote"  # votes weighted by the trajectory's share times (1 + score) / 2
 
 
+class Require(enum.Enum):
+    """Which of the sandbox's layers must be in force for a program to be run (`rstar-fast doctor` lists them)."""
+
+    FULL = "full"  # all
+    BASIC = "basic"  # the limits and the system-call filter; what else is missing is logged
+    NONE = "none"  # whatever the system has, be it nothing but limits; what is missing is logged
+
+
+class _Mapped:
+    """Dataclasses of settings, to and from plain mappings."""
+
+    def replace(self, **settings: Any) -> Self:
+        """A copy with some settings changed."""
+        return self.from_mapping({**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, **settings})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
+        """Builds the config from a plain mapping, e.g. a YAML document."""
+        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for name in settings:
+            if name not in known:
+                raise InvalidInput(f"unknown {cls._called} setting {name!r}: the settings are {', '.join(sorted(known))}")
+        return cls(**settings)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The plain mapping that `from_mapping` reads: enums as their names, numbers as they are."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Mapped):
+        return value.to_mapping()
+    return value.value if isinstance(value, enum.Enum) else value
+
+
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SandboxConfig(_Mapped):
+    """What the code of a step may use, and how its states are kept.
+
+    Attributes:
+      timeout_s: wall-clock seconds of a step, > 0.
+      cpu_s: processor seconds of a step over all its threads, counted in whole seconds, > 0.
+      memory_mb: MiB of memory of a solution's steps together, beyond what the loaded libraries take, >= 16.
+      output_chars: bytes of UTF-8 output that are kept; more is cut in the middle; >= 2.
+      scratch_mb: MiB of files that a step may write, into its own scratch folder, >= 1.
+      snapshots: states of steps that a worker keeps, >= 1; beyond, those used longest ago are made anew when they are needed.
+      snapshot_mb: MiB that those of a worker may take together, >= 1.
+      require: which layers of confinement must be in force; also given by name, e.g. "full".
+
+    Raises:
+      InvalidInput: a setting is out of its range or unknown; names it, the value and the range.
+    """
+
+    _called = "sandbox"  # not a field: it has no annotation
+
+    timeout_s: float = 5.0
+    cpu_s: float = 5.0
+    memory_mb: int = 512
+    output_chars: int = 4096
+    scratch_mb: int = 16
+    snapshots: int = 64
+    snapshot_mb: int = 512
+    require: Require = Require.BASIC
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "require", _enum(Require, "require", self.require))
+        for name, least in (("memory_mb", 16), ("output_chars", 2), ("scratch_mb", 1), ("snapshots", 1), ("snapshot_mb", 1)):
+            _check_integer(name, getattr(self, name), least)
+        for name in ("timeout_s", "cpu_s"):
+            value = getattr(self, name)
+            if not _is_real(value) or not 0 < value < math.inf:
+                raise InvalidInput(f"{name} is {value!r}: give a number of seconds > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(_Mapped):
     """Settings of one search.
 
     Attributes:
@@ -66,11 +141,14 @@ class SearchConfig:
       virtual_loss: value taken from a child per rollout in flight through it, >= 0.
       choice: how the answer is chosen at the end.
       behaviour: DEFAULT, or REFERENCE through `SearchConfig.reference`.
+      sandbox: what the steps' code may use; also given as a mapping, e.g. {"timeout_s": 10, "require": "full"}.
       seed: seeds the policy when it is given by name.
 
     Raises:
       InvalidInput: a setting is out of its range or unknown; names it, the value and the range.
     """
+
+    _called = "search"
 
     annotation: Annotation = Annotation.INFERENCE
     rollouts: int = 16
@@ -85,11 +163,16 @@ class SearchConfig:
     virtual_loss: float = 1.0
     choice: Choice = Choice.MARGINAL_VOTE
     behaviour: Behaviour = Behaviour.DEFAULT
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, kind in (("annotation", Annotation), ("choice", Choice), ("behaviour", Behaviour)):
             object.__setattr__(self, name, _enum(kind, name, getattr(self, name)))
+        if isinstance(self.sandbox, Mapping):
+            object.__setattr__(self, "sandbox", SandboxConfig.from_mapping(self.sandbox))
+        if not isinstance(self.sandbox, SandboxConfig):
+            raise InvalidInput(f"sandbox is {self.sandbox!r}: give a SandboxConfig, or a mapping of its settings")
         for name in (
             "rollouts",
             "candidates",
@@ -114,24 +197,6 @@ class SearchConfig:
     def reference(cls, annotation: Annotation | str, **settings: Any) -> Self:
         """The search exactly as microsoft/rStar runs it, quirks included (see tests/golden/README.md)."""
         return cls.from_mapping({"annotation": annotation, "behaviour": Behaviour.REFERENCE, **settings})
-
-    def replace(self, **settings: Any) -> Self:
-        """A copy with some settings changed."""
-        return self.from_mapping({**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, **settings})
-
-    @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
-        """Builds the config from a plain mapping, e.g. a YAML document."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in settings:
-            if name not in known:
-                raise InvalidInput(f"unknown search setting {name!r}: the settings are {', '.join(sorted(known))}")
-        return cls(**settings)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The plain mapping that `from_mapping` reads: enums as their names, numbers as they are."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {name: value.value if isinstance(value, enum.Enum) else value for name, value in values.items()}
 
 
 def _enum(kind: type[enum.Enum], name: str, value: Any) -> enum.Enum:

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from rstar_fast.sandbox import Sandbox, SandboxLimits, confine
+from rstar_fast.config import SandboxConfig
+from rstar_fast.sandbox import Sandbox, confine
 from rstar_fast.types import CodeError, ErrorKind, Execution, InvalidInput, Program, RstarError
 
-LIMITS = SandboxLimits(timeout_s=120.0, cpu_s=60.0, memory_mb=128, output_chars=2000)
+LIMITS = SandboxConfig(timeout_s=120.0, cpu_s=60.0, memory_mb=128, output_chars=2000)
 WAITING = "waiting"
 # More than a test may take: a program that should not run, and does, is found by the test's own limit.
-ENDLESS = SandboxLimits(timeout_s=3600.0, cpu_s=3600.0, memory_mb=128)
+ENDLESS = SandboxConfig(timeout_s=3600.0, cpu_s=3600.0, memory_mb=128)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ async def until(condition: Callable[[], bool]) -> None:
 class Opened:
     """A sandbox of one worker, whose process the tests may look at and kill."""
 
-    def __init__(self, limits: SandboxLimits = ENDLESS) -> None:
+    def __init__(self, limits: SandboxConfig = ENDLESS) -> None:
         self._before = children()
         self.sandbox = Sandbox(1, limits)
 
@@ -230,13 +231,13 @@ def test_a_long_output_is_cut_in_the_middle(sandbox: Sandbox) -> None:
 
 
 def test_an_odd_limit_keeps_all_it_allows() -> None:
-    with Sandbox(1, SandboxLimits(timeout_s=60, output_chars=3)) as sandbox:
+    with Sandbox(1, SandboxConfig(timeout_s=60, output_chars=3)) as sandbox:
         assert output(run(sandbox, "print('abc', end='')")) == "abc"
         assert output(run(sandbox, "print('abcdefg', end='')")) == "ab\n... 4 bytes left out ...\ng"
 
 
 def test_the_wall_clock_is_limited_in_python_and_in_c() -> None:
-    with Sandbox(2, SandboxLimits(timeout_s=1.5, cpu_s=60)) as sandbox:
+    with Sandbox(2, SandboxConfig(timeout_s=1.5, cpu_s=60)) as sandbox:
         executions = run_all(
             sandbox,
             "print('begun')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
@@ -265,7 +266,7 @@ def test_processor_time_is_limited_over_all_threads_and_signal_handlers() -> Non
         time.sleep(3600)
     """
     deaf = "import signal\nprint('begun')\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
-    with Sandbox(2, SandboxLimits(timeout_s=240, cpu_s=0.6)) as sandbox:
+    with Sandbox(2, SandboxConfig(timeout_s=240, cpu_s=0.6)) as sandbox:
         for execution in run_all(sandbox, threads, deaf):
             assert execution.timed_out and execution.output == "begun\n", execution
             message = "the program used more than 0.6 s of processor time"
@@ -296,7 +297,7 @@ def test_the_memory_that_is_allowed_is_there(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("value", [0, -1, None, "5", True, float("nan"), float("inf")])
 def test_bad_limits_are_refused(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=rf"^{name} is .*: give "):
-        SandboxLimits(**{name: value})  # type: ignore[arg-type]
+        SandboxConfig(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
@@ -709,10 +710,10 @@ def test_modules_in_the_working_directory_are_not_taken(monkeypatch: pytest.Monk
 def test_workers_end_with_the_process_that_opened_them(tmp_path: Path) -> None:
     script = f"""
         import asyncio
-        from rstar_fast.sandbox import Sandbox, SandboxLimits
+        from rstar_fast.sandbox import Sandbox, SandboxConfig
 
         async def main():
-            sandbox = Sandbox(2, SandboxLimits(timeout_s=3600, cpu_s=3600))
+            sandbox = Sandbox(2, SandboxConfig(timeout_s=3600, cpu_s=3600))
             await sandbox.run("print(1)")
             print("open", flush=True)
             await sandbox.run({wait_for(tmp_path / "never")!r})
@@ -744,9 +745,9 @@ def test_workers_end_with_the_process_that_opened_them(tmp_path: Path) -> None:
 def test_a_forked_process_is_told_to_open_its_own() -> None:
     script = """
         import asyncio, os
-        from rstar_fast.sandbox import Sandbox, SandboxLimits
+        from rstar_fast.sandbox import Sandbox, SandboxConfig
 
-        with Sandbox(1, SandboxLimits(timeout_s=60)) as sandbox:
+        with Sandbox(1, SandboxConfig(timeout_s=60)) as sandbox:
             asyncio.run(sandbox.run("print(1)"))
             child = os.fork()
             if child == 0:

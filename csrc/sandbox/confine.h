@@ -28,7 +28,7 @@ void drop_capabilities();
 // Bytes of address space are counted on top of what is mapped now.
 struct Limits {
   uint64_t memory_bytes, file_bytes;
-  uint32_t processor_seconds, descriptors, processes;  // processes: 0 for no limit
+  uint32_t processor_seconds, descriptors;
 };
 void limit_resources(const Limits& limits);
 

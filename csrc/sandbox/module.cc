@@ -62,11 +62,11 @@ PYBIND11_MODULE(_sandbox, m) {
   m.def("drop_capabilities", &drop_capabilities, "Gives up all capabilities, for good.");
   m.def(
       "limit_resources",
-      [](uint64_t memory_bytes, uint64_t file_bytes, uint32_t processor_seconds, uint32_t descriptors, uint32_t processes) {
-        limit_resources({memory_bytes, file_bytes, processor_seconds, descriptors, processes});
+      [](uint64_t memory_bytes, uint64_t file_bytes, uint32_t processor_seconds, uint32_t descriptors) {
+        limit_resources({memory_bytes, file_bytes, processor_seconds, descriptors});
       },
       py::kw_only(), py::arg("memory_bytes"), py::arg("file_bytes"), py::arg("processor_seconds"), py::arg("descriptors"),
-      py::arg("processes"), "Sets resource limits; memory on top of what is mapped now; processes: 0 for no limit.");
+      "Sets resource limits; memory is counted on top of what is mapped now.");
   m.def(
       "install_filter", [](bool supervised, bool may_write) { return install_filter({supervised, may_write}); }, py::kw_only(),
       py::arg("supervised"), py::arg("may_write"),

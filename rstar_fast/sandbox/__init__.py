@@ -1,17 +1,17 @@
 """Runs the code of steps in confined processes; nothing else in this repository executes model-written code."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rstar_fast.sandbox.pool import Sandbox as Sandbox
-    from rstar_fast.sandbox.pool import SandboxLimits as SandboxLimits
 
-__all__ = ["Sandbox", "SandboxLimits"]
+__all__ = ["Sandbox"]
 
 
 def __getattr__(name: str) -> Any:
     # When it is first used: the worker processes, which are forked for every program, shall not load what they do not need.
-    if name not in __all__:
+    if name != "Sandbox":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("rstar_fast.sandbox.pool"), name)
+    from rstar_fast.sandbox.pool import Sandbox
+
+    return Sandbox

@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn
 from rstar_fast import _sandbox
 from rstar_fast.programs import ErrorKind
 from rstar_fast.sandbox.confine import GuestSettings, confine_guest, filter_calls
+from rstar_fast.sandbox.layers import Layer
 
 _MESSAGE_CHARACTERS = 500
 _RESERVE_BYTES = 1 << 20
@@ -33,6 +34,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = ")
 _MAY_BE_DOCSTRING = re.compile(r"(?:\s|#.*\n)*\w{0,2}['\"(]")
 _NOT_APART: dict[str, object] = {"apart": False}
 _NOTHING = b"{}"
+LOAD_NUMERIC = b"load numeric"  # no unit: it has no header
 
 
 class Unit(NamedTuple):
@@ -84,6 +86,28 @@ def warm_up() -> None:
     sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
     sympy.factorint(84)
     sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
+
+
+def load_numeric() -> None:
+    """Loads what costs every fork, but is needed by few programs only."""
+    import numpy
+
+    numpy.linalg.solve(numpy.eye(2), numpy.ones(2))
+    numpy.random.seed(0)
+
+
+def _fix_chance() -> None:
+    """Has all that is drawn from the system be drawn from a fixed seed: a program gives the same in every run."""
+    draw = random.Random(0).randbytes
+    os.urandom = draw
+    random._urandom = draw  # type: ignore[attr-defined]
+    seed = random.Random.seed
+
+    def seed_from_draw(self: random.Random, a: object = None, version: int = 2) -> None:
+        seed(self, draw(32) if a is None else a, version)  # type: ignore[arg-type]
+
+    random.Random.seed = seed_from_draw  # type: ignore[method-assign,assignment]
+    random.seed = random._inst.seed  # type: ignore[attr-defined]
     random.seed(0)
 
 
@@ -194,16 +218,17 @@ def serve(settings: GuestSettings) -> NoReturn:
             unit = Unit.from_bytes(Unit(source, False, True, 100).to_bytes())
             json.dumps(run(unit, {"__builtins__": builtins}, []) or _flush(output)).encode("ascii")
     warm_up()
+    _fix_chance()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page shared with the children
     _sandbox.prepare_forks()
     _sandbox.prepare_guest()
-    layers, listener = confine_guest(settings)
+    missing, listener = confine_guest(settings)
     os.dup2(_sandbox.GUEST_INPUT, _sandbox.GUEST_ERRORS)  # until here, what goes wrong is seen
     supervised = listener >= 0
-    _sandbox.report(json.dumps({"layers": layers, "listener": listener}).encode())
+    _sandbox.report(json.dumps({"missing": {layer.name: why for layer, why in missing.items()}, "listener": listener}).encode())
     if supervised:  # whoever has the listener answers for the supervisor: no other guest shall
         _sandbox.await_supervisor()
         os.close(listener)
@@ -214,8 +239,12 @@ def serve(settings: GuestSettings) -> NoReturn:
     while True:  # the program may replace what modules hold, not what stands here
         data = next_program()
         try:
-            if not supervised:
-                filter_calls(settings)
+            if not supervised and Layer.FILTER not in settings.omit:
+                filter_calls()
+            if data == LOAD_NUMERIC:
+                load_numeric()
+                report(_NOTHING)
+                continue
             said = run(Unit.from_bytes(data), names, reserve)
             flushed = _flush(output)
             said = said or flushed

@@ -3,105 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import math
+import logging
 import os
-import queue
-import select
-import subprocess
-import sys
 import threading
-import time
 import weakref
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from rstar_fast.sandbox import confine
-from rstar_fast.sandbox.protocol import Broken, receive, send
+from rstar_fast.config import Require, SandboxConfig
+from rstar_fast.sandbox.layers import BASIC, Confinement, Layer
+from rstar_fast.sandbox.process import NoAnswer, WorkerProcess
+from rstar_fast.sandbox.protocol import Broken
 from rstar_fast.types import CodeError, ErrorKind, Execution, InvalidInput, Program, RstarError
 
-# Loading sympy and numpy takes seconds on a busy machine.
-_START_S = 120.0
-# The worker ends a program by itself; past this the worker is the one that hangs.
-_GRACE_S = 10.0
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SandboxLimits:
-    """What a program may use.
-
-    Attributes:
-      timeout_s: wall-clock seconds, > 0.
-      cpu_s: CPU seconds over all its threads, counted in whole seconds, > 0.
-      memory_mb: MiB of memory beyond what the loaded libraries take, >= 16.
-      output_chars: bytes of UTF-8 output that are kept; more is cut in the middle; >= 2.
-
-    Raises:
-      InvalidInput: a limit is out of its range.
-    """
-
-    timeout_s: float = 5.0
-    cpu_s: float = 5.0
-    memory_mb: int = 512
-    output_chars: int = 4096
-    scratch_mb: int = 16
-    snapshots: int = 64
-    snapshot_mb: int = 512
-
-    def to_message(self) -> dict[str, Any]:
-        """As a worker reads them."""
-        message = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**message, "output_bytes": self.output_chars, "omit": []}
-
-    def __post_init__(self) -> None:
-        for name, least in (("memory_mb", 16), ("output_chars", 2), ("scratch_mb", 1), ("snapshots", 1), ("snapshot_mb", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InvalidInput(f"{name} is {value!r}: give an integer >= {least}")
-        for name in ("timeout_s", "cpu_s"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-                raise InvalidInput(f"{name} is {value!r}: give a number of seconds > 0")
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A program and where its execution goes; both None ends a worker's thread."""
-
-    program: Program | None
-    future: Future[Execution] | None
+_LOG = logging.getLogger(__name__)
+_REQUIRED = {Require.FULL: tuple(Layer), Require.BASIC: BASIC, Require.NONE: ()}
+_HOMES_PER_WORKER = 4096
 
 
 class Sandbox:
-    """Runs programs in confined, pre-warmed processes; each run has a namespace and a process of its own.
+    """Runs the code of steps in confined processes, each from the state that the steps before it left.
+
+    The state of a step that succeeded is kept for those that follow it, in the worker that ran it; what has been dropped is made
+    anew by running the code before it. Nothing of this shows in a result: it is that of the whole program in a new process.
 
     Safe to use from several threads and event loops. Workers start at the first run.
 
     Args:
       workers: worker processes, >= 1; one per usable core by default.
-      limits: of each program.
+      config: limits of each step, and what must be in force to run one.
 
     Raises:
-      InvalidInput: a setting is out of its range, or the operating system is none that can confine.
+      InvalidInput: a setting is out of its range.
     """
 
-    def __init__(self, workers: int | None = None, limits: SandboxLimits | None = None) -> None:
+    # Layers that are left out, as where a system lacks them. For tests.
+    _omit: frozenset[Layer] = frozenset()
+
+    def __init__(self, workers: int | None = None, config: SandboxConfig | None = None) -> None:
         if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
             raise InvalidInput(f"workers is {workers!r}: give an integer >= 1")
-        if not True:
-            raise InvalidInput("the sandbox runs on Linux, x86-64 or AArch64: model-written code is not run anywhere else")
-        self.limits = limits if limits is not None else SandboxLimits()
-        self._count = workers if workers is not None else len(os.sched_getaffinity(0))
-        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._idle = threading.Semaphore(0)  # one for each thread that waits for a program
-        self._closed, self._process_id = False, os.getpid()
+        if config is not None and not isinstance(config, SandboxConfig):
+            raise InvalidInput(f"config is {config!r}: give a SandboxConfig")
+        self.config = config if config is not None else SandboxConfig()
+        count = workers if workers is not None else len(os.sched_getaffinity(0))
+        self._pool = _Pool(count, self.config, self._omit)
+        self._process_id = os.getpid()
         # Also runs when the interpreter ends.
-        self._finalizer = weakref.finalize(self, _end, self._tasks, self._threads)
+        self._finalizer = weakref.finalize(self, self._pool.close)
 
     async def run(self, code: str, prefix: str = "") -> Execution:
         """Runs `code` after `prefix`, the code of earlier steps; what both print is the output."""
@@ -112,6 +64,9 @@ class Sandbox:
         """Runs each program; [B] executions in the order given. A program's failure is in its execution.
 
         Of equal programs one is run: all start from the same state, random numbers included.
+
+        Raises:
+          RstarError: the sandbox is closed, a worker does not start, or what holds programs in falls short of `config.require`.
         """
         running: dict[Program, asyncio.Future[Execution]] = {}
         try:
@@ -124,13 +79,21 @@ class Sandbox:
             for future in running.values():  # when cancelled: what has not begun never will
                 future.cancel()
 
+    def confinement(self) -> Confinement:
+        """What holds programs in on this machine; starts a worker to find out.
+
+        Raises:
+          RstarError: no worker starts.
+        """
+        worker = WorkerProcess(self.config, self._omit)
+        worker.stop()
+        return worker.confinement
+
     def close(self) -> None:
         """Ends the workers when they have run what they began; who waits for another program gets an RstarError.
 
         May be called again.
         """
-        with self._lock:
-            self._closed = True
         self._finalizer()
 
     async def aclose(self) -> None:
@@ -152,66 +115,152 @@ class Sandbox:
     def _submit(self, program: Program) -> Future[Execution]:
         if os.getpid() != self._process_id:  # the threads did not come along
             raise RstarError("the sandbox was opened before this process was forked: open a new one in it")
-        future: Future[Execution] = Future()
+        return self._pool.submit(program)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A program and where its execution goes."""
+
+    program: Program
+    future: Future[Execution]
+
+
+class _Worker:
+    """A worker's thread: what it has to do, and what runs it."""
+
+    def __init__(self, number: int, pool: _Pool) -> None:
+        self.tasks: deque[_Task] = deque()  # from states that it keeps; the pool's lock guards it
+        name = f"rstar_fast.sandbox-{number}"
+        self.thread = threading.Thread(target=self._serve, args=(pool,), name=name, daemon=True)
+
+    def _serve(self, pool: _Pool) -> None:
+        """One process, one program at a time; a process that dies is replaced."""
+        process: WorkerProcess | None = None
+        try:
+            for task in pool.tasks_of(self):
+                if not task.future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    process, execution = _run(process, task.program, pool)
+                    if execution.error is None:
+                        pool.keeps(self, task.program)
+                    task.future.set_result(execution)
+                except Exception as error:  # the caller has to know
+                    process = None
+                    task.future.set_exception(error)
+        finally:
+            if process is not None:
+                process.stop()
+
+
+class _Pool:
+    """Which worker runs what: the one that has the state, or an idle one before anybody waits."""
+
+    def __init__(self, count: int, config: SandboxConfig, omit: frozenset[Layer]) -> None:
+        self.config, self.omit = config, omit
+        self._count = count
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._tasks: deque[_Task] = deque()  # for any worker
+        self._workers: list[_Worker] = []
+        self._idle = 0
+        self._homes: OrderedDict[str, _Worker] = OrderedDict()  # code that has run -> who has its state, or had
+        self._closed = False
+        self._confinement: Confinement | None = None
+
+    def submit(self, program: Program) -> Future[Execution]:
+        task = _Task(program, Future())
         with self._lock:
             if self._closed:
                 raise _closed()
-            if len(self._threads) < self._count and not self._idle.acquire(blocking=False):
-                name = f"rstar_fast.sandbox-{len(self._threads)}"
-                thread = threading.Thread(target=_serve, args=(self._tasks, self._idle, self.limits), name=name, daemon=True)
-                thread.start()
-                self._threads.append(thread)
-            self._tasks.put(_Task(program, future))
-        return future
+            home = self._homes.get(program.prefix.rstrip("\n"))
+            (home.tasks if home is not None else self._tasks).append(task)
+            waiting = len(self._tasks) + sum(len(worker.tasks) for worker in self._workers)
+            if len(self._workers) < self._count and waiting > self._idle:
+                worker = _Worker(len(self._workers), self)
+                self._workers.append(worker)
+                worker.thread.start()
+            self._work.notify_all()
+        return task.future
 
+    def tasks_of(self, worker: _Worker) -> Iterator[_Task]:
+        """What a worker is to do, one after the other, until the pool is closed."""
+        while True:
+            with self._lock:
+                while (task := self._next(worker)) is None:
+                    if self._closed:
+                        return
+                    self._idle += 1
+                    self._work.wait()
+                    self._idle -= 1
+            yield task
 
-def _end(tasks: queue.SimpleQueue[_Task], threads: list[threading.Thread]) -> None:
-    """Turns down what waits, and ends the threads and with them the worker processes."""
-    while True:
-        try:
-            task = tasks.get_nowait()
-        except queue.Empty:
-            break
-        if task.future is not None and task.future.set_running_or_notify_cancel():
-            task.future.set_exception(_closed())
-    for _ in threads:
-        tasks.put(_Task(None, None))
-    for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join()
+    def _next(self, worker: _Worker) -> _Task | None:
+        """Its own tasks come first, then anybody's, then those that wait behind others of another worker."""
+        if worker.tasks:
+            return worker.tasks.popleft()
+        if self._tasks:
+            return self._tasks.popleft()
+        longest = max(self._workers, key=lambda other: len(other.tasks))
+        # One that waits alone is sooner run by whom has its state than by whom has to make it anew.
+        return longest.tasks.pop() if len(longest.tasks) > 1 else None
+
+    def keeps(self, worker: _Worker, program: Program) -> None:
+        """Notes that a worker has run a program: it has the states of both the prefix and the whole."""
+        prefix = program.prefix
+        if prefix and not prefix.endswith("\n"):
+            prefix += "\n"
+        with self._lock:
+            for text in (prefix.rstrip("\n"), (prefix + program.code).rstrip("\n")):
+                if text:
+                    self._homes[text] = worker
+                    self._homes.move_to_end(text)
+            while len(self._homes) > _HOMES_PER_WORKER * self._count:
+                self._homes.popitem(last=False)
+
+    def check(self, process: WorkerProcess) -> None:
+        """Whether a new worker's confinement is what is required; what is missing without being required is logged once.
+
+        Raises:
+          RstarError: it is not.
+        """
+        found = process.confinement
+        lacking = found.lacks(_REQUIRED[self.config.require])
+        if lacking:
+            reasons = ", ".join(f"{layer.name} ({found.missing[layer]})" for layer in lacking)
+            raise RstarError(
+                f"the sandbox requires {self.config.require.value!r} confinement and this machine lacks {reasons}; "
+                "`rstar-fast doctor` shows all layers, and sandbox.require='basic' or 'none' asks for less"
+            )
+        with self._lock:
+            if found.missing and self._confinement is None:
+                _LOG.warning("programs are held in by fewer layers than there could be: %s", found)
+            self._confinement = found
+
+    def close(self) -> None:
+        """Turns down what waits, and ends the threads and with them the worker processes."""
+        with self._lock:
+            self._closed = True
+            waiting = [*self._tasks, *(task for worker in self._workers for task in worker.tasks)]
+            for queue in (self._tasks, *(worker.tasks for worker in self._workers)):
+                queue.clear()
+            self._work.notify_all()
+            threads = [worker.thread for worker in self._workers]
+        for task in waiting:
+            if task.future.set_running_or_notify_cancel():
+                task.future.set_exception(_closed())
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
 
 def _closed() -> RstarError:
     return RstarError("the sandbox is closed: open a new one")
 
 
-def _serve(tasks: queue.SimpleQueue[_Task], idle: threading.Semaphore, limits: SandboxLimits) -> None:
-    """A worker's thread: one process, one program at a time; a process that dies is replaced."""
-    worker: _Worker | None = None
-    try:
-        while True:
-            try:
-                task = tasks.get_nowait()
-            except queue.Empty:
-                idle.release()
-                task = tasks.get()
-            if task.program is None or task.future is None:
-                break
-            if not task.future.set_running_or_notify_cancel():
-                continue
-            try:
-                worker, execution = _run(worker, task.program, limits)
-                task.future.set_result(execution)
-            except Exception as error:  # the caller has to know
-                worker = None
-                task.future.set_exception(error)
-    finally:
-        if worker is not None:
-            worker.stop()
-
-
-def _run(worker: _Worker | None, program: Program, limits: SandboxLimits) -> tuple[_Worker | None, Execution]:
-    """Runs a program; returns the worker that is there after.
+def _run(process: WorkerProcess | None, program: Program, pool: _Pool) -> tuple[WorkerProcess | None, Execution]:
+    """Runs a program; returns the process that is there after.
 
     A worker that dies is as a rule the system's doing (no memory, a signal from outside), so the program gets a second one. A
     worker that hangs with its program does not.
@@ -220,93 +269,22 @@ def _run(worker: _Worker | None, program: Program, limits: SandboxLimits) -> tup
       RstarError: no worker could be started.
     """
     for last in (False, True):
-        worker = worker or _Worker(limits)
+        if process is None:
+            process = WorkerProcess(pool.config, pool.omit)
+            try:
+                pool.check(process)
+            except BaseException:
+                process.stop()
+                raise
         try:
-            return worker, worker.run(program, limits)
+            return process, process.run(program)
         except Broken as broken:
-            worker.stop()
-            worker = None
-            if last or isinstance(broken, _NoAnswer):
-                return None, Execution("", CodeError(ErrorKind.CRASHED, "Crash", f"the worker process failed: {broken}"))
+            process.stop()
+            process = None
+            if last or isinstance(broken, NoAnswer):
+                message = f"the sandbox's own process failed with it{' twice' if last else ''}: {broken}"
+                return None, Execution("", CodeError(ErrorKind.LOST, "Lost", message))
         except BaseException:
-            worker.stop()
+            process.stop()
             raise
     raise AssertionError
-
-
-class _NoAnswer(Broken):
-    """A worker is silent for longer than a program may take."""
-
-
-class _Worker:
-    """A worker process.
-
-    Raises:
-      RstarError: the process could not be started, or cannot confine what it is to run.
-    """
-
-    def __init__(self, limits: SandboxLimits) -> None:
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        # One thread each: there are as many workers as cores. Fixed hashes: a set prints the same in every run.
-        environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "rstar_fast.sandbox.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                env=environment,
-                start_new_session=True,  # Ctrl-C in a terminal reaches the caller only
-            )
-        except OSError as error:
-            raise RstarError(f"a sandbox worker did not start ({error}): free processes, memory or open files") from error
-        try:
-            assert self._process.stdin is not None
-            send(self._process.stdin.fileno(), limits.to_message())
-            failure = self._receive(_START_S).get("failure")
-        except Broken as error:
-            self.stop()
-            raise RstarError(f"a sandbox worker did not start ({error}): see what it wrote to stderr") from None
-        if failure is not None:
-            self.stop()
-            raise RstarError(f"the sandbox cannot confine programs here ({failure}): it takes Linux 5.4 and seccomp filters")
-
-    def run(self, program: Program, limits: SandboxLimits) -> Execution:
-        """Runs a program.
-
-        Raises:
-          Broken: the worker has died or does not answer.
-        """
-        assert self._process.stdin is not None
-        send(self._process.stdin.fileno(), {"prefix": program.prefix, "code": program.code})
-        reply = self._receive(limits.timeout_s + _GRACE_S)
-        error = None
-        if reply["error"] is not None:
-            kind, name, message = (reply["error"][field] for field in ("kind", "type", "message"))
-            try:
-                error = CodeError(ErrorKind(kind), name, message)
-            except ValueError:  # a child that got hold of its nonce may say anything
-                error = CodeError(ErrorKind.CRASHED, "Crash", "the program's result was forged")
-        timed_out = error is not None and error.kind is ErrorKind.TIMED_OUT
-        return Execution(reply["output"], error, reply["seconds"], timed_out)
-
-    def _receive(self, timeout_s: float) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        deadline = time.monotonic() + timeout_s
-        poll = select.poll()  # select() fails on descriptors over 1023
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
-            raise _NoAnswer(f"no answer within {timeout_s:g} s")
-        return receive(descriptor)
-
-    def stop(self) -> None:
-        """Ends the process: by closing its input, by force when that does not do."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -20,11 +21,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rstar_fast import _sandbox
-from rstar_fast.sandbox import confine
-from rstar_fast.sandbox.confine import GuestSettings, Layer, Layers
-from rstar_fast.sandbox.guest import CUT, Unit, serve
-from rstar_fast.sandbox.protocol import Broken, receive, send
 from rstar_fast.programs import ErrorKind
+from rstar_fast.sandbox import confine
+from rstar_fast.sandbox.confine import GuestSettings
+from rstar_fast.sandbox.guest import CUT, LOAD_NUMERIC, Unit, serve
+from rstar_fast.sandbox.layers import Layer
+from rstar_fast.sandbox.protocol import Broken, receive, send
+
+_LOAD_S = 60.0
 
 
 @dataclass(slots=True)
@@ -34,12 +38,14 @@ class _Snapshot:
     Attributes:
       process: its number.
       text: the code that has run, without newlines at its end.
+      numeric: NumPy was loaded before it ran.
       output: what that printed.
       memory: bytes that are its alone, at most.
     """
 
     process: int
     text: str
+    numeric: bool
     output: Any
     memory: int
 
@@ -53,32 +59,37 @@ class _Result:
 
 
 class _Gone(Exception):
-    """The first guest, of which all others are made, does not fork any more."""
+    """The first guest, of which all others are made, is not there, or does not fork any more."""
+
+
+# What these load costs every fork: programs that name none of them start from a guest without.
+_NUMERIC = re.compile(r"\b(?:numpy|scipy|pandas|matplotlib|networkx|sklearn|statsmodels|np)\b")
 
 
 class _Worker:
     """The supervisor's side of all guests."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._timeout_s, self._most_bytes = settings["timeout_s"], settings["output_bytes"]
-        self._cpu_s = settings["cpu_s"]
+        self._timeout_s, self._cpu_s, self._most_bytes = settings["timeout_s"], settings["cpu_s"], settings["output_chars"]
         self._most_snapshots, self._most_memory = settings["snapshots"], settings["snapshot_mb"] << 20
-        guest_settings = GuestSettings(
-            settings["memory_mb"],
-            settings["cpu_s"],
-            settings["scratch_mb"],
-            None,
-            confine.readable_paths(),
-            frozenset(settings["omit"]),
+        self.missing, guest_settings = confine.isolate(
+            GuestSettings(
+                memory_mb=settings["memory_mb"],
+                cpu_s=settings["cpu_s"],
+                scratch_mb=settings["scratch_mb"],
+                base=None,
+                readable=confine.readable_paths(),
+                omit=frozenset(Layer[name] for name in settings["omit"]),
+            )
         )
-        self.layers, guest_settings = confine.isolate(guest_settings)
         self._scratch = os.path.join(guest_settings.base, "scratch") if guest_settings.base is not None else None
-        self._snapshots: OrderedDict[str, _Snapshot] = OrderedDict()
+        self._snapshots: OrderedDict[tuple[bool, str], _Snapshot] = OrderedDict()
         self._memory = 0
+        self._numeric: _Snapshot | None = None  # as the first guest, with more loaded; made when it is needed
         self._start(guest_settings)
 
     def _start(self, settings: GuestSettings) -> None:
-        keeper = _fork_keeper() if self.layers[Layer.PROCESSES.name] is None else -1
+        keeper = _fork_keeper() if Layer.PROCESSES not in self.missing else -1
         output, guest_output, reports, guest_reports, program, guest_program = _sandbox.open_channels()
         first = os.fork()
         if first == 0:
@@ -87,13 +98,13 @@ class _Worker:
         os.close(guest_output)
         os.close(guest_reports)
         said = json.loads(_heard(reports))
-        self.layers |= {name: reason for name, reason in said["layers"].items() if self.layers.get(name) is None}
+        self.missing |= {Layer[name]: why for name, why in said["missing"].items()}
         listener = -1
         if said["listener"] >= 0:
             listener = _sandbox.take_descriptor(first, said["listener"])
             os.kill(first, signal.SIGUSR1)
             _heard(reports)
-        self._first = _Snapshot(first, "", _sandbox.Output(self._most_bytes), 0)
+        self._first = _Snapshot(first, "", False, _sandbox.Output(self._most_bytes), 0)
         self._supervisor = _sandbox.Supervisor(
             output=output,
             reports=reports,
@@ -117,9 +128,11 @@ class _Worker:
 
     def _of_steps(self, prefix: str, code: str) -> _Result:
         before = prefix if not prefix or prefix.endswith("\n") else prefix + "\n"
-        if "__future__" in before or "__future__" in code:  # tells the compiler how to read all that follows
-            return self._of_whole(before + code)
-        state: _Snapshot | None = self._nearest(before)
+        whole = before + code
+        root = self._root(whole)
+        if "__future__" in whole:  # tells the compiler how to read all that follows
+            return self._of_whole(root, whole)
+        state: _Snapshot | None = self._nearest(root, before)
         assert state is not None
         rest = before[len(state.text) :]
         if rest.strip():
@@ -127,26 +140,46 @@ class _Worker:
             if result is not None:
                 return result
         if state is not None:
-            result, _ = self._step(state, code, before + code, is_last=True)
+            result, _ = self._step(state, code, whole, is_last=True)
             if result is not None:
                 return result
-        return self._of_whole(before + code)
+        return self._of_whole(root, whole)
 
-    def _of_whole(self, source: str) -> _Result:
-        result, _ = self._step(self._first, source, source, is_last=True)
+    def _of_whole(self, root: _Snapshot, source: str) -> _Result:
+        result, _ = self._step(root, source, source, is_last=True)
         if result is None:
             raise _Gone
         return result
 
-    def _nearest(self, text: str) -> _Snapshot:
+    def _root(self, text: str) -> _Snapshot:
+        """The guest from which all states of a program descend."""
+        if _NUMERIC.search(text) is None:
+            return self._first
+        if self._numeric is None:
+            output = self._first.output.copy()
+            outcome = self._supervisor.run(self._first.process, LOAD_NUMERIC, _LOAD_S, output)
+            if outcome.may_be_kept:
+                self._numeric = _Snapshot(outcome.child, "", True, output, 0)
+            else:  # each program loads it by itself
+                if outcome.child >= 0:
+                    self._supervisor.end(outcome.child)
+                self._numeric = self._first
+        return self._numeric
+
+    def _nearest(self, root: _Snapshot, text: str) -> _Snapshot:
         """Of the states that are kept, the one that has the most of a program behind it; it counts as used."""
-        nearest = self._first
+        nearest = root
         for snapshot in self._snapshots.values():
             size = len(snapshot.text)
-            if size > len(nearest.text) and text.startswith(snapshot.text) and text[size : size + 1] in ("", "\n"):
+            if (
+                size > len(nearest.text)
+                and snapshot.numeric == root.numeric
+                and text.startswith(snapshot.text)
+                and text[size : size + 1] in ("", "\n")
+            ):
                 nearest = snapshot
-        if nearest is not self._first:
-            self._snapshots.move_to_end(nearest.text)
+        if nearest is not root:
+            self._snapshots.move_to_end((nearest.numeric, nearest.text))
         return nearest
 
     def _step(self, state: _Snapshot, source: str, text: str, *, is_last: bool) -> tuple[_Result | None, _Snapshot | None]:
@@ -156,7 +189,7 @@ class _Worker:
           The result of the whole program, None while there is none. And the state after the code, None where no step can start
           from it. Neither where the code is no whole by itself or `state` is gone.
         """
-        unit = Unit(source, state is not self._first, is_last, self._most_bytes)
+        unit = Unit(source, state.text != "", is_last, self._most_bytes)
         output = state.output.copy()
         outcome = self._supervisor.run(state.process, unit.to_bytes(), self._timeout_s, output)
         if outcome.end == _sandbox.End.NO_CHILD:
@@ -165,8 +198,8 @@ class _Worker:
         said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
         went_on = said is not None and not said.keys() & {"kind", "apart", "left"}
         new = None
-        if went_on and outcome.may_be_kept:
-            new = _Snapshot(outcome.child, text.rstrip("\n"), output, outcome.private_bytes)
+        if went_on and outcome.may_be_kept and text.strip():
+            new = _Snapshot(outcome.child, text.rstrip("\n"), state.numeric, output, outcome.private_bytes)
             self._keep(new)
         elif outcome.child >= 0:
             self._supervisor.end(outcome.child)
@@ -178,17 +211,18 @@ class _Worker:
 
     def _keep(self, snapshot: _Snapshot) -> None:
         """Keeps a state, and ends those used longest ago that are one too many, or together too large."""
-        if snapshot.text in self._snapshots:
-            self._drop(self._snapshots[snapshot.text])
-        self._snapshots[snapshot.text] = snapshot
+        key = snapshot.numeric, snapshot.text
+        if key in self._snapshots:
+            self._drop(self._snapshots[key])
+        self._snapshots[key] = snapshot
         self._memory += snapshot.memory
-        while len(self._snapshots) > max(1, self._most_snapshots) or len(self._snapshots) > 1 and self._memory > self._most_memory:
+        while len(self._snapshots) > self._most_snapshots or self._memory > self._most_memory and len(self._snapshots) > 1:
             self._drop(next(iter(self._snapshots.values())))
 
     def _drop(self, snapshot: _Snapshot) -> None:
-        if snapshot is self._first:
+        if snapshot is self._first or snapshot is self._numeric:
             raise _Gone
-        del self._snapshots[snapshot.text]
+        del self._snapshots[snapshot.numeric, snapshot.text]
         self._memory -= snapshot.memory
         self._supervisor.end_kept(snapshot.process)
 
@@ -309,7 +343,8 @@ def main() -> None:
         worker = _Worker(receive(0))
         # Where nothing can be confined, no program is to blame for it.
         error = worker.execute("", "")["error"]
-        send(replies, {"failure": None if error is None else error["message"], "layers": worker.layers})
+        missing = {layer.name: why for layer, why in worker.missing.items()}
+        send(replies, {"failure": None if error is None else error["message"], "missing": missing})
         while True:
             request = receive(0)
             send(replies, worker.execute(request["prefix"], request["code"]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from rstar_fast.config import Annotation, SearchConfig
+from rstar_fast.config import Annotation, SandboxConfig, SearchConfig
 from rstar_fast.sandbox import Sandbox
 from rstar_fast.search.dialect import dialect_of
 from rstar_fast.search.expand import Expander
@@ -116,7 +116,7 @@ async def asearch(
             proposer, scorer = models or opened.models(config, policy, ppm)
             dialect = dialect_of(config)
             valuation = _valuation(config.annotation, scorer, reward)
-            expander = Expander(proposer, opened.executor(executor), dialect, valuation, config.candidates)
+            expander = Expander(proposer, opened.executor(executor, config.sandbox), dialect, valuation, config.candidates)
             await TreeSearch(config, expander, dialect, progress).run(to_do, keep)
         found: Sequence[SearchResult] = run.read(asked) if run is not None else [results[problem.id] for problem in asked]
     return found[0] if isinstance(problems, str | Problem) else found
@@ -182,7 +182,7 @@ async def _sample(
 
     async with _Opened() as opened:
         proposer = opened.policy(policy, seed=config.seed, **policy_settings)
-        expander = Expander(proposer, opened.executor(executor), dialect_of(config), None, candidates=1)
+        expander = Expander(proposer, opened.executor(executor, config.sandbox), dialect_of(config), None, candidates=1)
         sampler = Sampler(expander, samples, open_chains=config.open_problems * config.candidates)
         await sampler.run(list({problem.id: problem for problem in asked}.values()), keep)
     found = [results[problem.id] for problem in asked]
@@ -205,10 +205,10 @@ class _Opened(contextlib.AsyncExitStack):
         self.push_async_callback(scorer.aclose)
         return proposer, scorer
 
-    def executor(self, executor: Executor | None) -> Executor:
+    def executor(self, executor: Executor | None, config: SandboxConfig) -> Executor:
         if executor is not None:
             return executor
-        sandbox = Sandbox()
+        sandbox = Sandbox(config=config)
         self.push_async_callback(sandbox.aclose)
         return sandbox
 
@@ -284,7 +284,11 @@ def _valuation(annotation: Annotation, scorer: ScorerModel | None, reward: Termi
 def _manifest(config: SearchConfig, policy: PolicyLike, ppm: ScorerLike) -> dict[str, Any]:
     """What makes two runs the same: the settings and the models' names."""
     ppm_name = _name(ppm) if config.annotation.needs_scorer else None
-    return {"search": config.to_mapping(), "policy": _name(policy), "ppm": ppm_name}
+    settings, usual = config.to_mapping(), SandboxConfig().to_mapping()
+    # Of the sandbox what may change a result, where it is not as usual.
+    unusual = {name: settings["sandbox"][name] for name in _LIMITS if settings["sandbox"][name] != usual[name]}
+    del settings["sandbox"]
+    return {"search": settings | ({"sandbox": unusual} if unusual else {}), "policy": _name(policy), "ppm": ppm_name}
 
 
 def _name(model: Any) -> str:
