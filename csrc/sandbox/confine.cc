@@ -83,14 +83,16 @@ void change_root(const std::string& base, const std::vector<std::string>& readab
     make_place(root + device, false);
     bind(device, root + device, kernel::kMountNoSuid);
   }
-  make_place(root + "/tmp", true);
-  bind(base + "/scratch", root + "/tmp", kernel::kMountNoSuid | kernel::kMountNoDevices);
+  make_place(root + "/scratch", true);
+  bind(base + "/scratch", root + "/scratch", kernel::kMountNoSuid | kernel::kMountNoDevices);
+  // Where programs look for it; there may be a library beneath.
+  check(symlink("/scratch", (root + "/tmp").c_str()) == 0 || errno == EEXIST, "/tmp");
   kernel::MountAttributes read_only{kernel::kMountReadOnly, 0, 0, 0};
   check(syscall(kernel::kMountSetattr, AT_FDCWD, root.c_str(), 0, &read_only, sizeof read_only) == 0, "mount_setattr " + root);
   check(chdir(root.c_str()) == 0, root);
   check(syscall(__NR_pivot_root, ".", ".") == 0, "pivot_root");
   check(umount2(".", MNT_DETACH) == 0, "umount");
-  check(chdir("/tmp") == 0, "/tmp");
+  check(chdir("/scratch") == 0, "/scratch");
 }
 
 int restrict_files(const std::vector<std::string>& readable, const std::string& writable) {

@@ -16,7 +16,7 @@ void leave_namespaces(int flags);
 void mount_base(const std::string& base, uint64_t scratch_bytes, uint32_t scratch_files);
 
 // Makes base/root the root of a mount namespace of its own: the `readable` paths lie in it under their own names, read-only, the
-// scratch folder as /tmp, some devices, nothing else. The working folder is /tmp then.
+// scratch folder as /scratch and, if nothing else is there, /tmp, some devices, nothing else. The working folder is /scratch then.
 void change_root(const std::string& base, const std::vector<std::string>& readable);
 
 // Landlock: beneath `readable` reading, beneath `writable` (may be empty) also making, changing and removing files; anything

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -144,6 +145,13 @@ void prepare_forks() {
       }
     }
   }
+}
+
+bool fix_addresses() {
+  constexpr unsigned long kAsk = 0xffffffff;
+  const int now = personality(kAsk);
+  if (now < 0 || (now & ADDR_NO_RANDOMIZE) != 0) return false;
+  return personality(static_cast<unsigned long>(now) | ADDR_NO_RANDOMIZE) >= 0 && (personality(kAsk) & ADDR_NO_RANDOMIZE) != 0;
 }
 
 }  // namespace rstar

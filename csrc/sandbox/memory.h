@@ -11,4 +11,8 @@ void gather_memory();
 // relocations mostly, into a file in memory that is mapped in their place and has no pages of its own.
 void prepare_forks();
 
+// Has programs that this process executes from now on lie at the same addresses in every run, where the kernel allows it: what
+// depends on addresses, such as the order of a set of functions, is the same then. False where it was so before, or cannot be.
+bool fix_addresses();
+
 }  // namespace rstar

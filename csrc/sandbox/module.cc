@@ -56,7 +56,7 @@ PYBIND11_MODULE(_sandbox, m) {
   m.def("mount_base", &mount_base, py::arg("base"), py::arg("scratch_bytes"), py::arg("scratch_files"),
         "Mounts a file system in memory over the folder `base`, with base/root, empty, and base/scratch, limited.");
   m.def("change_root", &change_root, py::arg("base"), py::arg("readable"),
-        "Makes base/root the root: in it the `readable` paths, read-only, some devices, and the scratch folder as /tmp.");
+        "Makes base/root the root: in it the `readable` paths, read-only, some devices, and the scratch folder as /scratch and /tmp.");
   m.def("restrict_files", &restrict_files, py::arg("readable"), py::arg("writable"),
         "Landlock; `writable` may be empty. Returns the version of the kernel's.");
   m.def("drop_capabilities", &drop_capabilities, "Gives up all capabilities, for good.");
@@ -73,6 +73,8 @@ PYBIND11_MODULE(_sandbox, m) {
       "Installs the system-call filter; returns the descriptor at which the supervisor is asked, -1 where there is none.");
   m.def("gather_memory", &gather_memory, "Has Python's memory from now on lie in one piece, which huge pages then fill.");
   m.def("prepare_forks", &prepare_forks, "Arranges this process's memory so that forks of it, and of its children, are cheap.");
+  m.def("fix_addresses", &fix_addresses,
+        "Has what this process executes from now on lie at the same addresses in every run; False where it does already, or cannot.");
   m.def("take_descriptor", &take_descriptor, py::arg("process"), py::arg("descriptor"),
         "A descriptor of another process, as one of this process.");
 

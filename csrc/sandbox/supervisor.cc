@@ -20,7 +20,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -35,8 +35,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr uint32_t kMostThreads = 64;
 constexpr size_t kReadBytes = 1 << 16;
-// Making a child is not the program's time: it takes milliseconds, or as long as a crowded machine lets it wait.
-constexpr std::chrono::seconds kMostForFork{20};
+// Making a child is not the program's time: it takes milliseconds, or as long as a crowded machine lets it wait. A guest that has
+// run a program may not do it at all, and can be made anew.
+constexpr std::chrono::seconds kMostForFirst{60}, kMostForFork{4};
+// From its report on a guest has so long to come to where it waits.
+constexpr std::chrono::milliseconds kMostToSettle{20};
 
 [[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
@@ -78,6 +81,16 @@ int descriptor_count(pid_t process) {
   while (readdir(folder) != nullptr) ++count;
   closedir(folder);
   return count;
+}
+
+// Whether a process sleeps in the call in which guests wait: else it still runs code, and is no state.
+bool waits(pid_t process) {
+  const int file = open(of_process(process, "syscall").c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  char text[32] = {};
+  const ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  return size > 0 && std::atoi(text) == __NR_rt_sigtimedwait;  // "running" reads as 0, which is another call
 }
 
 // Pages that were copied or new since the fork, at most what is there: an upper bound of what is the process's alone.
@@ -155,6 +168,7 @@ void Supervisor::adopt(pid_t guest) {
   if (descriptor < 0) fail("pidfd_open");
   guests_.emplace(guest, descriptor);
   if (files_.empty()) {
+    first_ = guest;
     for (int at = 0; at < kGuestEnd; ++at) files_.push_back(link_of(guest, at));
   }
 }
@@ -291,6 +305,9 @@ void Supervisor::decide(Run& run) {
 }
 
 bool Supervisor::may_be_kept(pid_t guest) const {
+  for (const auto latest = Clock::now() + kMostToSettle; !waits(guest); sched_yield()) {
+    if (Clock::now() > latest) return false;
+  }
   if (thread_count(guest) != 1 || descriptor_count(guest) != kGuestEnd) return false;
   for (int at = 0; at < kGuestEnd; ++at) {
     if (link_of(guest, at) != files_[static_cast<size_t>(at)]) return false;
@@ -311,7 +328,7 @@ void Supervisor::end_strays() {
 
 Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s, Output& output) {
   const auto started = Clock::now();
-  Run run{guest, {}, std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s)), started + kMostForFork};
+  Run run{guest, {}, std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s)), started + (guest == first_ ? kMostForFirst : kMostForFork)};
   bury();
   settle();
   put(program);

@@ -92,6 +92,7 @@ class Supervisor {
   bool may_be_kept(pid_t guest) const;
 
   Ends ends_;
+  pid_t first_ = -1;
   std::unordered_map<pid_t, int> guests_;  // with a descriptor for each
   std::vector<std::string> files_;         // what the descriptors of a guest lead to
   std::vector<pid_t> dying_;  // killed, not yet waited for: a process takes half a millisecond to end

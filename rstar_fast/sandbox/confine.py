@@ -142,7 +142,7 @@ def confine_guest(settings: GuestSettings) -> tuple[Missing, int]:
     if base is None:
         os.chdir("/")
     _attempt(missing, Layer.CAPABILITIES, settings.omit, _sandbox.drop_capabilities)
-    writable = "/tmp" if base is not None else ""
+    writable = "/scratch" if base is not None else ""
     _attempt(missing, Layer.LANDLOCK, settings.omit, lambda: _sandbox.restrict_files(list(settings.readable), writable))
     listener = -1
 

@@ -9,6 +9,7 @@ from typing import Any
 
 _LENGTH = struct.Struct("!I")
 _LARGEST = 1 << 28
+_CLOSED = "the other side has closed"
 
 
 class Broken(Exception):
@@ -31,7 +32,9 @@ def send(descriptor: int, message: dict[str, Any]) -> None:
     while data:
         try:
             data = data[os.write(descriptor, data) :]
-        except (BrokenPipeError, OSError) as error:
+        except BrokenPipeError:
+            raise Broken(_CLOSED) from None
+        except OSError as error:
             raise Broken(str(error)) from None
 
 
@@ -61,7 +64,7 @@ def _exactly(descriptor: int, count: int) -> bytes:
         except OSError as error:
             raise Broken(str(error)) from None
         if not part:
-            raise Broken("the other side has closed")
+            raise Broken(_CLOSED)
         parts.append(part)
         count -= len(part)
     return b"".join(parts)

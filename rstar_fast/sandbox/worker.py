@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections import OrderedDict
@@ -196,6 +197,8 @@ class _Worker:
             self._drop(state)
             return None, None
         said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
+        if said is not None and "apart" in said and not state.text:
+            said = None  # no guest says so of a whole program
         went_on = said is not None and not said.keys() & {"kind", "apart", "left"}
         new = None
         if went_on and outcome.may_be_kept and text.strip():
@@ -336,6 +339,8 @@ def _become_guest(settings: GuestSettings, *descriptors: int) -> NoReturn:
 
 def main() -> None:
     """Serves requests from standard input until it closes."""
+    if _sandbox.fix_addresses():
+        os.execv(sys.executable, sys.orig_argv)
     replies = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
