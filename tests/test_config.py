@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar_fast.config import Annotation, Behaviour, Choice, SearchConfig
+from rstar_fast.config import Annotation, Behaviour, Choice, Require, SandboxConfig, SearchConfig
 from rstar_fast.types import InvalidInput
 
 INTEGERS = {
@@ -34,6 +34,7 @@ valid = st.fixed_dictionaries(
     optional={
         **{name: st.integers(least, most or 2**40) for name, (least, most) in INTEGERS.items()},
         "annotation": st.sampled_from(Annotation) | st.sampled_from([member.value for member in Annotation]),
+        "sandbox": st.fixed_dictionaries({}, optional={"timeout_s": st.floats(0.1, 1e6), "require": st.sampled_from(["full", "none"])}),
         "choice": st.sampled_from(Choice) | st.sampled_from([member.value for member in Choice]),
         "c": finite,
         "virtual_loss": finite,
@@ -46,7 +47,8 @@ valid = st.fixed_dictionaries(
 def test_a_config_comes_back_from_its_mapping_from_yaml_and_from_json(settings: dict[str, Any]) -> None:
     config = SearchConfig(**settings)
     mapping = config.to_mapping()
-    assert all(type(value) in (str, int, float) for value in mapping.values())
+    plain = [*mapping.values(), *mapping["sandbox"].values()]
+    assert all(type(value) in (str, int, float) or value is mapping["sandbox"] for value in plain)
     assert SearchConfig.from_mapping(mapping) == config
     assert SearchConfig.from_mapping(yaml.safe_load(yaml.safe_dump(mapping))) == config
     assert SearchConfig.from_mapping(json.loads(json.dumps(mapping))) == config
@@ -57,7 +59,7 @@ def test_a_config_comes_back_from_its_mapping_from_yaml_and_from_json(settings: 
 def test_every_setting_is_in_the_mapping_and_documented() -> None:
     names = [field.name for field in dataclasses.fields(SearchConfig)]
     assert list(SearchConfig().to_mapping()) == names
-    assert set(names) == {*INTEGERS, *REALS, "annotation", "choice", "behaviour"}
+    assert set(names) == {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"}
     assert all(f"\n      {name}: " in (SearchConfig.__doc__ or "") for name in names)
 
 
@@ -141,3 +143,21 @@ def test_numpy_integers_are_refused_with_the_type_shown() -> None:
     """They would not come back from JSON; the message shows what it is that looks like a number."""
     with pytest.raises(InvalidInput, match=r"rollouts is np.int64\(4\)"):
         SearchConfig(rollouts=np.int64(4))  # type: ignore[arg-type]
+
+
+# The sandbox's own settings
+
+
+def test_the_sandbox_s_settings_are_nested() -> None:
+    config = SearchConfig(sandbox={"require": "full", "timeout_s": 1})  # type: ignore[arg-type]
+    assert config.sandbox == SandboxConfig(require=Require.FULL, timeout_s=1)
+    assert SearchConfig().sandbox == SandboxConfig()
+    names = [field.name for field in dataclasses.fields(SandboxConfig)]
+    assert all(f"\n      {name}: " in (SandboxConfig.__doc__ or "") for name in names)
+    for bad, message in (
+        ({"require": "much"}, "^require is 'much': give one of 'full', 'basic', 'none'$"),
+        ({"snapshot": 4}, "^unknown sandbox setting 'snapshot': the settings are cpu_s, "),
+        (7, "^sandbox is 7: give a SandboxConfig, or a mapping of its settings$"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            SearchConfig(sandbox=bad)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ _MESSAGE_CHARACTERS = 500
 _RESERVE_BYTES = 1 << 20
 CUT = "\n... {} bytes left out ...\n"
 _CALL = re.compile(r"[A-Za-z_][\w.]*\(.*\)$")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = ")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = [^;]*$")
 _MAY_BE_DOCSTRING = re.compile(r"(?:\s|#.*\n)*\w{0,2}['\"(]")
 _NOT_APART: dict[str, object] = {"apart": False}
 _NOTHING = b"{}"
@@ -90,8 +90,11 @@ def warm_up() -> None:
 
 def load_numeric() -> None:
     """Loads what costs every fork, but is needed by few programs only."""
+    # Threads of its own would not come along in a fork.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     import numpy
 
+    os.environ.clear()
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2))
     numpy.random.seed(0)
 
@@ -170,8 +173,8 @@ def run(unit: Unit, names: dict[str, object], reserve: list[bytearray]) -> dict[
         except _NotApart:
             return _NOT_APART
         except (SyntaxError, ValueError, OverflowError) as error:
-            # Not whole by itself: maybe it goes on with a block that earlier code has begun.
-            return _NOT_APART if unit.goes_on else _describe(error)
+            # Not whole by itself: maybe it goes on with a block that earlier code has begun, or begins one itself.
+            return _NOT_APART if unit.goes_on or not unit.is_last else _describe(error)
         exec(statements, names)
         value = eval(last, names) if last is not None else None
         return {} if value is None or not unit.is_last else {"value": _value_text(value, unit.most_bytes)}

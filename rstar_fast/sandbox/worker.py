@@ -197,7 +197,7 @@ class _Worker:
             self._drop(state)
             return None, None
         said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
-        if said is not None and "apart" in said and not state.text:
+        if said is not None and "apart" in said and is_last and not state.text:
             said = None  # no guest says so of a whole program
         went_on = said is not None and not said.keys() & {"kind", "apart", "left"}
         new = None
@@ -208,9 +208,9 @@ class _Worker:
             self._supervisor.end(outcome.child)
         if new is None and self._scratch is not None:
             _empty(self._scratch)
-        if said is not None and "apart" in said:
-            return None, None
-        return (self._result(outcome, output, said) if is_last or not went_on else None), new
+        if said is not None and (not is_last or "apart" in said):
+            return None, new  # where an earlier step failed: what comes of it and the later ones is for a run of all to say
+        return self._result(outcome, output, said), new
 
     def _keep(self, snapshot: _Snapshot) -> None:
         """Keeps a state, and ends those used longest ago that are one too many, or together too large."""

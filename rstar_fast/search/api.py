@@ -22,6 +22,9 @@ from rstar_fast.storage import Run
 from rstar_fast.storage.manifest import FILE as MANIFEST
 from rstar_fast.types import AnswerKey, Executor, Finished, InvalidInput, Problem, ProgressEvent, SearchResult
 
+# Settings of the sandbox that a result may depend on.
+_LIMITS = ("timeout_s", "cpu_s", "memory_mb", "output_chars", "scratch_mb")
+
 Problems = str | Problem | Iterable[str | Problem]
 Progress = Callable[[ProgressEvent], object]
 
