@@ -138,5 +138,5 @@ PYBIND11_MODULE(_sandbox, m) {
           "Runs a program in a child of `guest`; what it prints goes on from `output`.")
       .def("end", &Supervisor::end, py::arg("guest"), "Kills a guest and waits for its end.")
       .def("end_kept", &Supervisor::end_kept, py::arg("guest"), "Kills a guest that was kept; its end may come later.")
-      .def_property_readonly("unasked", &Supervisor::unasked, "bytes that came when nobody was to speak, and were thrown away");
+      .def("end_all", &Supervisor::end_all, "Kills all guests and waits for their ends; nothing can be run after.");
 }

@@ -1,6 +1,5 @@
 #include "supervisor.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -10,7 +9,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,11 +21,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 #include <system_error>
 
 #include "guest.h"
 #include "kernel.h"
+#include "process.h"
 
 namespace rstar {
 namespace {
@@ -42,70 +40,6 @@ constexpr std::chrono::seconds kMostForFirst{60}, kMostForFork{4};
 constexpr std::chrono::milliseconds kMostToSettle{20};
 
 [[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
-
-std::string of_process(pid_t process, const char* name) { return "/proc/" + std::to_string(process) + "/" + name; }
-
-// A number of /proc/<process>/status; `column` counts those of a line.
-long status_number(pid_t process, std::string_view field, int column) {
-  std::ifstream file(of_process(process, "status"));
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(field)) continue;
-    std::istringstream numbers(line.substr(field.size()));
-    long number = -1, last = -1;
-    for (int at = 0; (at <= column || column < 0) && numbers >> number; ++at) last = number;
-    return last;
-  }
-  return -1;
-}
-
-uint32_t thread_count(pid_t process) {
-  struct stat found;
-  return stat(of_process(process, "task").c_str(), &found) == 0 ? static_cast<uint32_t>(found.st_nlink) - 2 : 0;
-}
-
-std::string link_of(pid_t process, int descriptor) {
-  char target[256];
-  const std::string path = of_process(process, "fd/") + std::to_string(descriptor);
-  const ssize_t size = readlink(path.c_str(), target, sizeof target);
-  return size < 0 ? std::string() : std::string(target, static_cast<size_t>(size));
-}
-
-int descriptor_count(pid_t process) {
-  const std::string path = of_process(process, "fd");
-  struct stat found;
-  if (stat(path.c_str(), &found) != 0) return -1;
-  if (found.st_size > 0) return static_cast<int>(found.st_size);  // since Linux 6.2
-  DIR* folder = opendir(path.c_str());
-  if (folder == nullptr) return -1;
-  int count = -2;  // . and ..
-  while (readdir(folder) != nullptr) ++count;
-  closedir(folder);
-  return count;
-}
-
-// Whether a process sleeps in the call in which guests wait: else it still runs code, and is no state.
-bool waits(pid_t process) {
-  const int file = open(of_process(process, "syscall").c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return false;
-  char text[32] = {};
-  const ssize_t size = read(file, text, sizeof text - 1);
-  close(file);
-  return size > 0 && std::atoi(text) == __NR_rt_sigtimedwait;  // "running" reads as 0, which is another call
-}
-
-// Pages that were copied or new since the fork, at most what is there: an upper bound of what is the process's alone.
-uint64_t private_bytes(pid_t process) {
-  uint64_t faults = 0, size = 0, resident = 0, shared = 0;
-  std::ifstream stat_file(of_process(process, "stat"));
-  std::string line;
-  std::getline(stat_file, line);
-  std::istringstream fields(line.substr(line.rfind(')') + 1));
-  std::string skipped;
-  for (int at = 3; at < 10; ++at) fields >> skipped;
-  fields >> faults;
-  std::ifstream(of_process(process, "statm")) >> size >> resident >> shared;
-  return std::min(faults, resident - std::min(resident, shared)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
 
 }  // namespace
 
@@ -169,7 +103,8 @@ void Supervisor::adopt(pid_t guest) {
   guests_.emplace(guest, descriptor);
   if (files_.empty()) {
     first_ = guest;
-    for (int at = 0; at < kGuestEnd; ++at) files_.push_back(link_of(guest, at));
+    const Process process(guest);
+    for (int at = 0; at < kGuestEnd; ++at) files_.push_back(process.link(at));
   }
 }
 
@@ -182,6 +117,13 @@ void Supervisor::end_kept(pid_t guest) {
   close(found->second);
   guests_.erase(found);
   dying_.push_back(guest);
+}
+
+void Supervisor::end_all() {
+  if (ends_.keeper > 0) kill(ends_.keeper, SIGKILL);
+  for (const auto& [guest, descriptor] : guests_) syscall(kernel::kPidfdSendSignal, descriptor, SIGKILL, nullptr, 0);
+  while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {
+  }
 }
 
 // Waits for those that have ended meanwhile.
@@ -211,8 +153,8 @@ void Supervisor::reap(pid_t guest, Outcome* outcome) {
 // Throws away what came when nobody was to speak.
 void Supervisor::settle() {
   char buffer[kReadBytes];
-  for (ssize_t size; (size = read(ends_.output, buffer, sizeof buffer)) > 0;) unasked_ += static_cast<uint64_t>(size);
-  for (ssize_t size; (size = recv(ends_.reports, buffer, sizeof buffer, MSG_DONTWAIT)) > 0;) unasked_ += static_cast<uint64_t>(size);
+  while (read(ends_.output, buffer, sizeof buffer) > 0 || recv(ends_.reports, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
+  }
 }
 
 void Supervisor::put(std::string_view program) {
@@ -263,8 +205,6 @@ bool Supervisor::read_report(Run& run) {
     run.reported = true;
   } else if (about == Message::kFailure && speaker.pid == run.guest && outcome.child < 0) {
     run.failed = true;
-  } else {
-    unasked_ += static_cast<uint64_t>(size);
   }
   return true;
 }
@@ -280,7 +220,7 @@ void Supervisor::decide(Run& run) {
   const auto thread = static_cast<pid_t>(question.pid);
   const pid_t child = run.outcome.child;
   // Whom nobody asked to run has nothing to ask for.
-  const bool is_child = child > 0 && (thread == child || status_number(thread, "Tgid:", 0) == child);
+  const bool is_child = child > 0 && (thread == child || Process(thread).status("Tgid:") == child);
   int error = EPERM;
   if (call.number == __NR_clone) {
     const uint64_t flags = call.arguments[0];
@@ -290,12 +230,12 @@ void Supervisor::decide(Run& run) {
         error = 0;
       }
     } else if (is_child && (flags & CLONE_THREAD) != 0) {
-      error = thread_count(child) < kMostThreads ? 0 : EAGAIN;
+      error = Process(child).threads() < kMostThreads ? 0 : EAGAIN;
       run.leaves = true;
     }
   } else if (call.number == __NR_kill || call.number == __NR_tgkill || call.number == __NR_tkill) {
     // The target is numbered as the guests see it: the last of the numbers that a process has.
-    if (is_child && static_cast<int32_t>(call.arguments[0]) == status_number(child, "NSpid:", -1)) error = 0;
+    if (is_child && static_cast<int32_t>(call.arguments[0]) == Process(child).status("NSpid:")) error = 0;
   } else if (is_child) {
     run.leaves = true;
     error = 0;
@@ -304,13 +244,13 @@ void Supervisor::decide(Run& run) {
   if (ioctl(ends_.listener, kernel::kSend, &answer) != 0 && errno != ENOENT) fail("seccomp listener");
 }
 
-bool Supervisor::may_be_kept(pid_t guest) const {
-  for (const auto latest = Clock::now() + kMostToSettle; !waits(guest); sched_yield()) {
+bool Supervisor::may_be_kept(const Process& process) const {
+  for (const auto latest = Clock::now() + kMostToSettle; !process.waits(); sched_yield()) {
     if (Clock::now() > latest) return false;
   }
-  if (thread_count(guest) != 1 || descriptor_count(guest) != kGuestEnd) return false;
+  if (process.threads() != 1 || process.descriptors() != kGuestEnd) return false;
   for (int at = 0; at < kGuestEnd; ++at) {
-    if (link_of(guest, at) != files_[static_cast<size_t>(at)]) return false;
+    if (process.link(at) != files_[static_cast<size_t>(at)]) return false;
   }
   return true;
 }
@@ -330,6 +270,7 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
   const auto started = Clock::now();
   Run run{guest, {}, std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s)), started + (guest == first_ ? kMostForFirst : kMostForFork)};
   bury();
+  run.forked = ends_.listener < 0;  // nobody is asked then
   settle();
   put(program);
   const int guest_descriptor = guests_.at(guest);
@@ -346,7 +287,10 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
     const int ready = poll(watched.data(), watched.size(), left <= 0 ? 0 : static_cast<int>(std::min(std::ceil(1000 * left), 1e9)));
     if (ready < 0 && errno != EINTR) fail("poll");
     if (ready > 0) {
-      if (watched[3].revents != 0) _exit(0);
+      if (watched[3].revents != 0) {
+        end_all();
+        _exit(0);
+      }
       if (watched[1].revents != 0) read_report(run);  // first: a child is known before its calls are judged
       if (watched[2].revents != 0) decide(run);
       if (watched[0].revents != 0) read_output(output);
@@ -370,8 +314,11 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
     if (run.forked) end_strays();
   } else if (run.reported) {
     outcome.end = End::kReported;
-    outcome.may_be_kept = ends_.listener >= 0 && !run.leaves && !ended && may_be_kept(outcome.child);
-    if (outcome.may_be_kept) outcome.private_bytes = private_bytes(outcome.child);
+    if (ends_.listener >= 0 && !run.leaves && !ended) {
+      const Process process(outcome.child);
+      outcome.may_be_kept = may_be_kept(process);
+      outcome.private_bytes = process.private_bytes();
+    }
   } else {
     outcome.end = timed_out ? End::kTimedOut : End::kDied;
     reap(outcome.child, &outcome);

@@ -15,6 +15,8 @@
 
 namespace rstar {
 
+class Process;
+
 // Of a stream of bytes its beginning and its end, as many bytes together as the limit says. Copies go on by themselves.
 class Output {
  public:
@@ -75,8 +77,8 @@ class Supervisor {
   // Kills a guest and waits for its end; of one that is kept, and so does nothing, the end may come later.
   void end(pid_t guest);
   void end_kept(pid_t guest);
-  // How many bytes of reports and output were thrown away because they came when nobody was to speak. For tests.
-  uint64_t unasked() const { return unasked_; }
+  // Kills all guests and waits for their ends; nothing can be run after.
+  void end_all();
 
  private:
   struct Run;
@@ -89,14 +91,13 @@ class Supervisor {
   void reap(pid_t guest, Outcome* outcome);
   void end_strays();
   void bury();
-  bool may_be_kept(pid_t guest) const;
+  bool may_be_kept(const Process& process) const;
 
   Ends ends_;
   pid_t first_ = -1;
   std::unordered_map<pid_t, int> guests_;  // with a descriptor for each
   std::vector<std::string> files_;         // what the descriptors of a guest lead to
   std::vector<pid_t> dying_;  // killed, not yet waited for: a process takes half a millisecond to end
-  uint64_t unasked_ = 0;
 };
 
 }  // namespace rstar

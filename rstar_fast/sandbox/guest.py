@@ -33,6 +33,17 @@ _CALL = re.compile(r"[A-Za-z_][\w.]*\(.*\)$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = [^;]*$")
 _MAY_BE_DOCSTRING = re.compile(r"(?:\s|#.*\n)*\w{0,2}['\"(]")
 _NOT_APART: dict[str, object] = {"apart": False}
+# What steps do with sympy: at its first use it loads modules, fills tables and orders its dispatchers, which no child shall repeat.
+_REHEARSAL = (
+    "from sympy import *; x = Symbol('x'); str(solve(x**2 - 3*x + 2, x)), str(solve(Eq(x**2, 2), x)), str(factor(x**2 - 1))",
+    "from sympy import *; x, y = symbols('x y'); str(solve([x + y - 3, x - y - 1], [x, y])), str(expand((x + y)**2)), str(Eq(x, y))",
+    "from sympy import *; x = Symbol('x'); str(simplify(sin(x)**2 + cos(x)**2)), str((x**2 + 1).subs(x, 3)), str(diff(x**3, x).subs(x, 2))",
+    "from sympy import *; x = Symbol('x'); str(integrate(x**2, (x, 0, 1))), str(limit(sin(x)/x, x, 0)), str(summation(x, (x, 1, 10)))",
+    "from sympy import *; str(factorint(84)), str(divisors(84)), str(gcd(84, 36)), str(lcm(4, 6)), isprime(97), nextprime(90), totient(9)",
+    "from sympy import *; str(binomial(8, 3)), str(factorial(5)), str(Rational(1, 3) + Rational(2, 5)), float(Rational(1, 3)), N(pi, 10)",
+    "from sympy import *; str(sqrt(50)), sqrt(50).evalf(5), str(simplify(sqrt(8)/2)), str(nsimplify(0.5)), int(floor(sqrt(7))), ceiling(2.5)",
+    "from sympy import *; M = Matrix([[1, 2], [3, 4]]); str(M.det()), str(M.inv()), str(M * M), str(Point(0, 0).distance(Point(3, 4)))",
+)
 _NOTHING = b"{}"
 LOAD_NUMERIC = b"load numeric"  # no unit: it has no header
 
@@ -81,10 +92,8 @@ def warm_up() -> None:
     import sympy
     import sympy.core.random
 
-    x = sympy.Symbol("x")
-    sympy.solve(x**2 - 3 * x + 2, x)  # the solvers load parts of sympy on their first use
-    sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
-    sympy.factorint(84)
+    for source in _REHEARSAL:
+        exec(compile(source, "<rehearsal>", "exec"), {})
     sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
 
 
@@ -211,7 +220,6 @@ def _prepare_streams() -> io.TextIOWrapper:
 
 def serve(settings: GuestSettings) -> NoReturn:
     """The life of the first guest, and from the fork on of every other. Its descriptors are in place."""
-    _sandbox.gather_memory()
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     output = _prepare_streams()

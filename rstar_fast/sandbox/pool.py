@@ -20,7 +20,7 @@ from rstar_fast.sandbox.protocol import Broken
 from rstar_fast.types import CodeError, ErrorKind, Execution, InvalidInput, Program, RstarError
 
 _LOG = logging.getLogger(__name__)
-_REQUIRED = {Require.FULL: tuple(Layer), Require.BASIC: BASIC, Require.NONE: ()}
+REQUIRED = {Require.FULL: tuple(Layer), Require.BASIC: BASIC, Require.NONE: ()}
 _HOMES_PER_WORKER = 4096
 
 
@@ -226,7 +226,7 @@ class _Pool:
           RstarError: it is not.
         """
         found = process.confinement
-        lacking = found.lacks(_REQUIRED[self.config.require])
+        lacking = found.lacks(REQUIRED[self.config.require])
         if lacking:
             reasons = ", ".join(f"{layer.name} ({found.missing[layer]})" for layer in lacking)
             raise RstarError(

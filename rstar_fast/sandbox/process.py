@@ -43,10 +43,11 @@ class WorkerProcess:
     def __init__(self, config: SandboxConfig, omit: frozenset[Layer]) -> None:
         self._timeout_s = _RUNS * config.timeout_s + _GRACE_S
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        environment["PYTHONHASHSEED"] = "0"  # a set prints the same in every run
+        # A set prints the same in every run.
+        environment["PYTHONHASHSEED"] = "0"
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "rstar_fast.sandbox.worker"],
+                [sys.executable, "-P", "-m", "rstar_fast.sandbox"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 import traceback
 from collections import OrderedDict
@@ -116,6 +115,10 @@ class _Worker:
             keeper=keeper,
         )
         self._supervisor.adopt(first)
+
+    def close(self) -> None:
+        """Ends all guests."""
+        self._supervisor.end_all()
 
     def execute(self, prefix: str, code: str) -> dict[str, Any]:
         """Runs code after its prefix; the reply. The meaning is that of the two written one after the other.
@@ -339,11 +342,10 @@ def _become_guest(settings: GuestSettings, *descriptors: int) -> NoReturn:
 
 def main() -> None:
     """Serves requests from standard input until it closes."""
-    if _sandbox.fix_addresses():
-        os.execv(sys.executable, sys.orig_argv)
     replies = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
+    worker = None
     try:
         worker = _Worker(receive(0))
         # Where nothing can be confined, no program is to blame for it.
@@ -355,7 +357,6 @@ def main() -> None:
             send(replies, worker.execute(request["prefix"], request["code"]))
     except (Broken, _Gone):
         pass  # the pool has closed, or will start another worker
-
-
-if __name__ == "__main__":
-    main()
+    finally:
+        if worker is not None:
+            worker.close()

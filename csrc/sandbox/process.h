@@ -1,0 +1,36 @@
+// What the kernel tells of another process, through an open folder of /proc, so that it is found once.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace rstar {
+
+class Process {
+ public:
+  explicit Process(pid_t process);
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  // Whether it sleeps in the call in which guests wait: else it still runs code, and is no state.
+  bool waits() const;
+  uint32_t threads() const;
+  int descriptors() const;
+  // What a descriptor leads to.
+  std::string link(int descriptor) const;
+  // Pages that were copied or new since its fork, at most those that are there: an upper bound of what is its alone.
+  uint64_t private_bytes() const;
+  // The last of the numbers in a line of its `status`, -1 where there is none.
+  long status(std::string_view field) const;
+
+ private:
+  std::string read(const char* name) const;
+
+  int folder_;
+};
+
+}  // namespace rstar
