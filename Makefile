@@ -26,7 +26,7 @@ help:
 	@echo "make stress  the search forest's parts, and it under many threads, with sanitizers; ROUNDS=5000 by default, some minutes"
 	@echo "make install all that the two need, in $(VENV): done by them, and again when the C++ or pyproject.toml changes"
 	@echo "make wheel   the sdist, and the wheel built from it, in dist/"
-	@echo "make stubs   rstar_fast/_core.pyi from the compiled module"
+	@echo "make stubs   rstar_fast/_core.pyi and _sandbox.pyi from the compiled modules"
 	@echo "make lint    ruff check"
 	@echo "make clean   removes what was built, but not $(VENV)"
 	@echo "PYTHON=... names the Python that makes $(VENV), VENV=... another environment, CXX=... another compiler."
@@ -69,8 +69,9 @@ wheel: $(INSTALLED)
 	@ls -l dist
 
 stubs: $(INSTALLED)
-	$(VENV)/bin/pybind11-stubgen rstar_fast._core --exit-code -o build/stubs
-	cp build/stubs/rstar_fast/_core.pyi rstar_fast/_core.pyi
+	for module in _core _sandbox; do \
+	  $(VENV)/bin/pybind11-stubgen rstar_fast.$$module --exit-code -o build/stubs && \
+	  cp build/stubs/rstar_fast/$$module.pyi rstar_fast/$$module.pyi || exit; done
 
 lint: $(INSTALLED)
 	@test -x $(VENV)/bin/ruff || $(PIP) install -q ruff

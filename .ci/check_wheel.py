@@ -17,9 +17,11 @@ installed = {str(path) for path in distribution("rstar_fast").files or ()}
 top_level = {path.split("/")[0] for path in installed}
 assert not [path for path in installed if path.startswith("kernels")], "kernels/ was installed as a top-level package"
 assert top_level <= {"rstar_fast", f"rstar_fast-{rstar_fast.__version__}.dist-info", "..", "bin"}, sorted(top_level)
-for needed in ("rstar_fast/py.typed", "rstar_fast/_core.pyi", "rstar_fast/kernels/reference.py"):
+for needed in ("rstar_fast/py.typed", "rstar_fast/_core.pyi", "rstar_fast/_sandbox.pyi", "rstar_fast/kernels/reference.py"):
     assert needed in installed, f"{needed} is not in the wheel"
-assert any(path.startswith("rstar_fast/_core.") and path.endswith(".so") for path in installed), "_core is not in the wheel"
+for module in ("_core", "_sandbox"):
+    compiled = [path for path in installed if path.startswith(f"rstar_fast/{module}.") and path.endswith(".so")]
+    assert compiled, f"{module} is not in the wheel"
 for model in ("policy", "ppm"):
     assert f"rstar_fast/nano/{model}/model.safetensors" in installed, f"nano's {model} is not in the wheel"
 print(f"{len(installed)} files, {sum((package.parent / path).stat().st_size for path in installed) / 1e6:.1f} MB")

@@ -116,12 +116,13 @@ def test_search_pickles_by_name_and_keeps_its_signature() -> None:
     assert list(inspect.signature(rstar_fast.search).parameters)[0] == "problems"
 
 
-def test_the_stub_matches_the_compiled_module(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["_core", "_sandbox"])
+def test_the_stub_matches_the_compiled_module(repository: Path, tmp_path: Path, module: str) -> None:
     """`make stubs` writes it; formatting may differ."""
     script = Path(sys.executable).with_name("pybind11-stubgen")
-    done = subprocess.run([script, "rstar_fast._core", "--exit-code", "-o", tmp_path], capture_output=True, text=True)
+    done = subprocess.run([script, f"rstar_fast.{module}", "--exit-code", "-o", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     generated, committed = (
-        ast.dump(ast.parse((folder / "rstar_fast" / "_core.pyi").read_text("utf-8"))) for folder in (tmp_path, repository)
+        ast.dump(ast.parse((folder / "rstar_fast" / f"{module}.pyi").read_text("utf-8"))) for folder in (tmp_path, repository)
     )
-    assert generated == committed, "rstar_fast/_core.pyi is out of date: run `make stubs`"
+    assert generated == committed, f"rstar_fast/{module}.pyi is out of date: run `make stubs`"

@@ -77,7 +77,12 @@ READ_ONLY = ("OSError", "PermissionError")  # of a file system that is read-only
 ATTACKS = [
     # processes
     Attack("fork bomb", "import os\nwhile True: os.fork()"),
-    Attack("fork bomb in C", LIBC + "for _ in range(1000): assert libc.fork() == -1 and libc.vfork() == -1\nprint('no')", (None,), ()),
+    Attack(
+        "fork bomb in C",
+        LIBC + "for _ in range(1000): assert libc.fork() == -1 and libc.vfork() == -1\nprint('no')",
+        (None,),
+        (),
+    ),
     Attack("subprocess", "import subprocess\nsubprocess.run(['true'])"),
     Attack("exec", "import os\nos.execv('/bin/true', ['true'])", (RAISED,), ("PermissionError", "FileNotFoundError")),
     Attack("spawn", "import os\nos.posix_spawn('/bin/true', ['true'], {})"),
@@ -93,7 +98,12 @@ ATTACKS = [
     Attack("loop", "while True:\n    try:\n        while True: pass\n    except BaseException: pass", (TIMED_OUT,), ()),
     Attack("power", "3 ** 10**9", (TIMED_OUT, NO_MEMORY), ()),
     Attack("regular expression", "import re\nre.match('(a+)+b', 'a' * 60)", (TIMED_OUT,), ()),
-    Attack("sympy without end", "import sympy\nsympy.factorint(sympy.nextprime(10**40) * sympy.nextprime(10**42))", (TIMED_OUT,), ()),
+    Attack(
+        "sympy without end",
+        "import sympy\nsympy.factorint(sympy.nextprime(10**40) * sympy.nextprime(10**42))",
+        (TIMED_OUT,),
+        (),
+    ),
     Attack("sleep", "import time\ntime.sleep(1e6)", (TIMED_OUT,), ()),
     Attack("stop", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", (TIMED_OUT,), ()),
     # memory and output
@@ -115,7 +125,12 @@ ATTACKS = [
         Attack(f"kill {target}", f"import os\nos.kill({target}, 9)", (RAISED,), ("PermissionError", "ProcessLookupError"))
         for target in ("os.getppid()", "0", "-1", "1", "2", "3", "-os.getpgrp()")
     ),
-    Attack("kill all", "import os\nfor n in range(1, 300):\n    if n != os.getpid():\n        try: os.kill(n, 9)\n        except OSError: pass", (None,), ()),
+    Attack(
+        "kill all",
+        "import os\nfor n in range(1, 300):\n    if n != os.getpid():\n        try: os.kill(n, 9)\n        except OSError: pass",
+        (None,),
+        (),
+    ),
     Attack("queue a signal", LIBC + "import os\nassert libc.sigqueue(2, 9, 0) == -1\nos.setsid()"),
     # descriptors
     Attack("close all", "import os\nos.closerange(0, 64)", (CRASHED,), ("Crash",)),
@@ -131,9 +146,23 @@ ATTACKS = [
     # files
     *(
         Attack(f"read {path}", f"open({path!r}, 'rb').read()", (RAISED,), ("FileNotFoundError", "PermissionError"))
-        for path in ("/etc/passwd", "/etc/shadow", "/root/.bashrc", "/home", "/proc/1/environ", "/proc/self/environ", "/proc/self/mem", __file__)
+        for path in (
+            "/etc/passwd",
+            "/etc/shadow",
+            "/root/.bashrc",
+            "/home",
+            "/proc/1/environ",
+            "/proc/self/environ",
+            "/proc/self/mem",
+            __file__,
+        )
     ),
-    Attack("list the root", "import os\nprint(os.listdir('/home'), os.listdir('/'))", (RAISED,), ("FileNotFoundError", "PermissionError")),
+    Attack(
+        "list the root",
+        "import os\nprint(os.listdir('/home'), os.listdir('/'))",
+        (RAISED,),
+        ("FileNotFoundError", "PermissionError"),
+    ),
     Attack("environment", "import os\nassert not os.environ and not os.environb", (None,), ()),
     *(
         Attack(f"write {path}", f"open({path!r}, 'w')", (RAISED,), (*READ_ONLY, "FileNotFoundError"))
@@ -143,10 +172,22 @@ ATTACKS = [
     Attack("change rights", "import os, sympy\nos.chmod(sympy.__file__, 0)"),
     Attack("links", "import os\nos.symlink('/etc', 'etc')"),
     Attack("hard links", "import os, sympy\nos.link(sympy.__file__, 'sympy')"),
-    Attack("fill the scratch folder", "with open('x', 'wb') as f:\n    while True: f.write(bytes(1 << 16))", (RAISED,), ("OSError",)),
+    Attack(
+        "fill the scratch folder",
+        "with open('x', 'wb') as f:\n    while True: f.write(bytes(1 << 16))",
+        (RAISED,),
+        ("OSError",),
+    ),
     Attack("many files", "for i in range(10**5): open(f'f{i}', 'w').close()", (RAISED,), ("OSError",)),
-    Attack("leave files", "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').write('left')\nopen('/tmp/d', 'w').write('left')", (None,), ()),
-    Attack("mount", LIBC + f"assert libc.mount(b'x', b'/scratch', b'tmpfs', 0, 0) == -1\nraise OSError(ctypes.get_errno(), '')"),
+    Attack(
+        "leave files",
+        "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').write('left')\nopen('/tmp/d', 'w').write('left')",
+        (None,),
+        (),
+    ),
+    Attack(
+        "mount", LIBC + f"assert libc.mount(b'x', b'/scratch', b'tmpfs', 0, 0) == -1\nraise OSError(ctypes.get_errno(), '')"
+    ),
     # network
     *(
         Attack(f"socket {family}", f"import socket\nsocket.socket(socket.{family})")
@@ -157,7 +198,12 @@ ATTACKS = [
     Attack("event loop", "import asyncio\nasyncio.run(asyncio.sleep(0))"),
     Attack("pipe", "import os\nos.pipe()"),
     Attack("shared file in memory", "import os\nos.memfd_create('x')"),
-    Attack("limits", "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))", (RAISED,), ("PermissionError", "ValueError")),
+    Attack(
+        "limits",
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))",
+        (RAISED,),
+        ("PermissionError", "ValueError"),
+    ),
     Attack("clock", "import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)"),
     # what comes later
     Attack(
@@ -180,12 +226,42 @@ ATTACKS = [
         (None,),
         (),
     ),
-    Attack("falsify the sandbox", "import sys\nfrom rstar_fast import _sandbox as s\nfor name in dir(s): setattr(s, name, None)", (None, CRASHED), ("Crash",)),
-    Attack("no builtins", "import builtins\nfor name in dir(builtins): delattr(builtins, name)", (None, CRASHED, RAISED), ("Crash", "NameError", "ImportError")),
-    Attack("no modules", "import sys\nsys.modules.clear()", (None, CRASHED, RAISED), ("Crash", "ImportError", "KeyError", "RuntimeError")),
-    Attack("threads that stay", "import threading, time\ndef late():\n    while True: print('late'); time.sleep(0.001)\nthreading.Thread(target=late).start()", (None,), ()),
-    Attack("daemons that stay", "import threading\ndef late():\n    while True: print('late')\nthreading.Thread(target=late, daemon=True).start()", (None,), ()),
-    Attack("timers that stay", "import signal\nsignal.signal(signal.SIGALRM, lambda *a: print('late'))\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)", (None,), ()),
+    Attack(
+        "falsify the sandbox",
+        "import sys\nfrom rstar_fast import _sandbox as s\nfor name in dir(s): setattr(s, name, None)",
+        (None, CRASHED),
+        ("Crash",),
+    ),
+    Attack(
+        "no builtins",
+        "import builtins\nfor name in dir(builtins): delattr(builtins, name)",
+        (None, CRASHED, RAISED),
+        ("Crash", "NameError", "ImportError"),
+    ),
+    Attack(
+        "no modules",
+        "import sys\nsys.modules.clear()",
+        (None, CRASHED, RAISED),
+        ("Crash", "ImportError", "KeyError", "RuntimeError"),
+    ),
+    Attack(
+        "threads that stay",
+        "import threading, time\ndef late():\n    while True: print('late'); time.sleep(0.001)\nthreading.Thread(target=late).start()",
+        (None,),
+        (),
+    ),
+    Attack(
+        "daemons that stay",
+        "import threading\ndef late():\n    while True: print('late')\nthreading.Thread(target=late, daemon=True).start()",
+        (None,),
+        (),
+    ),
+    Attack(
+        "timers that stay",
+        "import signal\nsignal.signal(signal.SIGALRM, lambda *a: print('late'))\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
+        (None,),
+        (),
+    ),
     Attack("at exit", "import atexit\n_ = atexit.register(print, 'late')", (None,), (), ""),
     Attack("never finished", "class Odd:\n    def __del__(self): print('late')\nodd = Odd()", (None,), ()),
     # forgery
@@ -194,11 +270,25 @@ ATTACKS = [
     Attack("hello", "import os\nfor _ in range(100): os.write(3, b'h')", (None,), ()),
     Attack("failure", "import os\nfor _ in range(100): os.write(3, b'f')", (None,), ()),
     Attack("a result before the end", "import os\nos.write(3, b'r{}')\nwhile True: pass", (None,), ()),
-    Attack("a state that does not go on", "import os, signal\nos.write(3, b'r{}')\nsignal.sigwait([signal.SIGUSR2])", (None,), ()),
-    Attack("a state that kills its children", LIBC + "import os, signal\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])", (None,), ()),
+    Attack(
+        "a state that does not go on", "import os, signal\nos.write(3, b'r{}')\nsignal.sigwait([signal.SIGUSR2])", (None,), ()
+    ),
+    Attack(
+        "a state that kills its children",
+        LIBC + "import os, signal\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])",
+        (None,),
+        (),
+    ),
     Attack("hostile text", "class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd", (RAISED,), ("Odd",)),
-    Attack("hostile value", "class Odd:\n    def __str__(self): raise RuntimeError('text')\nOdd()", (RAISED,), ("RuntimeError",)),
-    Attack("hostile output", "import sys\nsys.stdout.buffer.write(b'\\x00\\xff\\xfe \\xed\\xa0\\x80 \\xf0\\x9f') and None", (None,), ()),
+    Attack(
+        "hostile value", "class Odd:\n    def __str__(self): raise RuntimeError('text')\nOdd()", (RAISED,), ("RuntimeError",)
+    ),
+    Attack(
+        "hostile output",
+        "import sys\nsys.stdout.buffer.write(b'\\x00\\xff\\xfe \\xed\\xa0\\x80 \\xf0\\x9f') and None",
+        (None,),
+        (),
+    ),
     Attack("NUL and surrogates", "print('\\0 \\ud800 \\U0001f3b2')", (None,), (), "\0 \\ud800 \U0001f3b2\n"),
 ]
 assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)

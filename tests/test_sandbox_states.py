@@ -143,7 +143,9 @@ LINES = st.sampled_from(
 
 @settings(max_examples=150, deadline=None)
 @given(lines=st.lists(LINES, min_size=1, max_size=8), data=st.data())
-def test_a_program_cut_into_steps_is_the_program(sandbox: Sandbox, fresh: Sandbox, lines: list[str], data: st.DataObject) -> None:
+def test_a_program_cut_into_steps_is_the_program(
+    sandbox: Sandbox, fresh: Sandbox, lines: list[str], data: st.DataObject
+) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(1, len(lines)), max_size=4)))
     whole = "\n".join(lines)
     # From nothing: another program in between leaves no state behind.
@@ -214,7 +216,11 @@ def test_many_workers_agree() -> None:
     """The same steps in any order over workers that steal from each other: the same results."""
     chains = [[f"x{i} = {i}\nprint(x{i})\n", f"y = x{i} * 2\nprint(y)\n", "print(y + 1)\n"] for i in range(6)]
     programs = [
-        Program(chain[depth], "".join(chain[:depth])) for depth in range(3) for chain in chains for _ in range(2) if depth < len(chain)
+        Program(chain[depth], "".join(chain[:depth]))
+        for depth in range(3)
+        for chain in chains
+        for _ in range(2)
+        if depth < len(chain)
     ]
     programs += [Program(f"print(x{i} + {j})", "".join(chains[i][:1])) for i in range(6) for j in range(8)]
     with Sandbox(1, LIMITS) as one, Sandbox(3, LIMITS) as three:

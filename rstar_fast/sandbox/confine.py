@@ -185,4 +185,3 @@ def filter_calls() -> None:
 
 def _hides_nothing(folder: str, needed: tuple[str, ...]) -> bool:
     return not any(path == folder or path.startswith(folder + "/") for path in needed)
-

@@ -211,7 +211,11 @@ def _prepare_streams() -> io.TextIOWrapper:
     sys.stdin = sys.__stdin__ = open(_sandbox.GUEST_INPUT, encoding="utf-8", closefd=False)
     # Line by line, so that what was printed before a crash or the time limit is there.
     output = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(_sandbox.GUEST_OUTPUT, "wb", closefd=False)), "utf-8", "backslashreplace", "\n", line_buffering=True
+        io.BufferedWriter(io.FileIO(_sandbox.GUEST_OUTPUT, "wb", closefd=False)),
+        "utf-8",
+        "backslashreplace",
+        "\n",
+        line_buffering=True,
     )
     sys.stdout = sys.__stdout__ = output
     sys.stderr = sys.__stderr__ = open(_sandbox.GUEST_ERRORS, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
