@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -68,16 +68,18 @@ class Sandbox:
         Raises:
           RstarError: the sandbox is closed, a worker does not start, or what holds programs in falls short of `config.require`.
         """
-        running: dict[Program, asyncio.Future[Execution]] = {}
+        distinct = list(dict.fromkeys(programs))
+        if not distinct:
+            return []
+        if os.getpid() != self._process_id:  # the threads did not come along
+            raise RstarError("the sandbox was opened before this process was forked: open a new one in it")
+        batch = _Batch(len(distinct))
+        self._pool.submit([_Task(program, batch, at) for at, program in enumerate(distinct)])
         try:
-            for program in programs:
-                if program not in running:
-                    running[program] = asyncio.wrap_future(self._submit(program))
-            executions = dict(zip(running, await asyncio.gather(*running.values()), strict=True))
-            return [executions[program] for program in programs]
+            executions = dict(zip(distinct, await batch.done, strict=True))
         finally:
-            for future in running.values():  # when cancelled: what has not begun never will
-                future.cancel()
+            batch.is_wanted = False  # when cancelled: what has not begun never will
+        return [executions[program] for program in programs]
 
     def confinement(self) -> Confinement:
         """What holds programs in on this machine; starts a worker to find out.
@@ -112,10 +114,49 @@ class Sandbox:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    def _submit(self, program: Program) -> Future[Execution]:
-        if os.getpid() != self._process_id:  # the threads did not come along
-            raise RstarError("the sandbox was opened before this process was forked: open a new one in it")
-        return self._pool.submit(program)
+
+class _Batch:
+    """Programs that somebody waits for together; the event loop hears of them once, when all are done.
+
+    Attributes:
+      done: [B] executions, or why there are none.
+      is_wanted: somebody still waits.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[list[Execution]] = self._loop.create_future()
+        self.is_wanted = True
+        self._executions: list[Execution | None] = [None] * count
+        self._left = count
+        self._lock = threading.Lock()
+
+    def add(self, at: int, execution: Execution) -> None:
+        with self._lock:
+            self._executions[at] = execution
+            self._left -= 1
+            last = self._left == 0
+        if last and self.is_wanted:
+            self._end(self._executions, None)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the batch for all its programs."""
+        with self._lock:
+            first, self.is_wanted = self.is_wanted, False
+        if first:
+            self._end(None, error)
+
+    def _end(self, executions: object, error: Exception | None) -> None:
+        def tell() -> None:
+            if self.done.done():
+                return  # it was cancelled
+            if error is not None:
+                self.done.set_exception(error)
+            else:
+                self.done.set_result(executions)  # type: ignore[arg-type]
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            self._loop.call_soon_threadsafe(tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +164,8 @@ class _Task:
     """A program and where its execution goes."""
 
     program: Program
-    future: Future[Execution]
+    batch: _Batch
+    at: int
 
 
 class _Worker:
@@ -138,17 +180,18 @@ class _Worker:
         """One process, one program at a time; a process that dies is replaced."""
         process: WorkerProcess | None = None
         try:
-            for task in pool.tasks_of(self):
-                if not task.future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    process, execution = _run(process, task.program, pool)
-                    if execution.error is None:
-                        pool.keeps(self, task.program)
-                    task.future.set_result(execution)
-                except Exception as error:  # the caller has to know
-                    process = None
-                    task.future.set_exception(error)
+            while (task := pool.take(self)) is not None:
+                execution, failure = None, None
+                if task.batch.is_wanted:
+                    try:
+                        process, execution = _run(process, task.program, pool)
+                    except Exception as error:  # the caller has to know
+                        process, failure = None, error
+                pool.give_back(self, task.program if execution is not None and execution.error is None else None)
+                if execution is not None:
+                    task.batch.add(task.at, execution)
+                elif failure is not None:
+                    task.batch.fail(failure)
         finally:
             if process is not None:
                 process.stop()
@@ -164,37 +207,49 @@ class _Pool:
         self._work = threading.Condition(self._lock)
         self._tasks: deque[_Task] = deque()  # for any worker
         self._workers: list[_Worker] = []
-        self._idle = 0
+        self._free = 0  # workers that run nothing
         self._homes: OrderedDict[str, _Worker] = OrderedDict()  # code that has run -> who has its state, or had
         self._closed = False
         self._confinement: Confinement | None = None
 
-    def submit(self, program: Program) -> Future[Execution]:
-        task = _Task(program, Future())
+    def submit(self, tasks: Sequence[_Task]) -> None:
         with self._lock:
             if self._closed:
                 raise _closed()
-            home = self._homes.get(program.prefix.rstrip("\n"))
-            (home.tasks if home is not None else self._tasks).append(task)
+            for task in tasks:
+                home = self._homes.get(task.program.prefix.rstrip("\n"))
+                (home.tasks if home is not None else self._tasks).append(task)
             waiting = len(self._tasks) + sum(len(worker.tasks) for worker in self._workers)
-            if len(self._workers) < self._count and waiting > self._idle:
+            while len(self._workers) < self._count and waiting > self._free:
                 worker = _Worker(len(self._workers), self)
                 self._workers.append(worker)
+                self._free += 1
                 worker.thread.start()
             self._work.notify_all()
-        return task.future
 
-    def tasks_of(self, worker: _Worker) -> Iterator[_Task]:
-        """What a worker is to do, one after the other, until the pool is closed."""
-        while True:
-            with self._lock:
-                while (task := self._next(worker)) is None:
-                    if self._closed:
-                        return
-                    self._idle += 1
-                    self._work.wait()
-                    self._idle -= 1
-            yield task
+    def take(self, worker: _Worker) -> _Task | None:
+        """What a worker is to do next, None when the pool is closed."""
+        with self._lock:
+            while (task := self._next(worker)) is None:
+                if self._closed:
+                    return None
+                self._work.wait()
+            self._free -= 1
+            return task
+
+    def give_back(self, worker: _Worker, ran: Program | None) -> None:
+        """A worker is free again, and has the states of a program that it ran to its end: of the prefix and of the whole."""
+        texts = []
+        if ran is not None:
+            before = ran.prefix if not ran.prefix or ran.prefix.endswith("\n") else ran.prefix + "\n"
+            texts = [before.rstrip("\n"), (before + ran.code).rstrip("\n")]
+        with self._lock:
+            self._free += 1
+            for text in filter(None, texts):
+                self._homes[text] = worker
+                self._homes.move_to_end(text)
+            while len(self._homes) > _HOMES_PER_WORKER * self._count:
+                self._homes.popitem(last=False)
 
     def _next(self, worker: _Worker) -> _Task | None:
         """Its own tasks come first, then anybody's, then those that wait behind others of another worker."""
@@ -205,19 +260,6 @@ class _Pool:
         longest = max(self._workers, key=lambda other: len(other.tasks))
         # One that waits alone is sooner run by whom has its state than by whom has to make it anew.
         return longest.tasks.pop() if len(longest.tasks) > 1 else None
-
-    def keeps(self, worker: _Worker, program: Program) -> None:
-        """Notes that a worker has run a program: it has the states of both the prefix and the whole."""
-        prefix = program.prefix
-        if prefix and not prefix.endswith("\n"):
-            prefix += "\n"
-        with self._lock:
-            for text in (prefix.rstrip("\n"), (prefix + program.code).rstrip("\n")):
-                if text:
-                    self._homes[text] = worker
-                    self._homes.move_to_end(text)
-            while len(self._homes) > _HOMES_PER_WORKER * self._count:
-                self._homes.popitem(last=False)
 
     def check(self, process: WorkerProcess) -> None:
         """Whether a new worker's confinement is what is required; what is missing without being required is logged once.
@@ -248,8 +290,7 @@ class _Pool:
             self._work.notify_all()
             threads = [worker.thread for worker in self._workers]
         for task in waiting:
-            if task.future.set_running_or_notify_cancel():
-                task.future.set_exception(_closed())
+            task.batch.fail(_closed())
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()

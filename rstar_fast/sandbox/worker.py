@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import time
@@ -63,7 +62,7 @@ class _Gone(Exception):
 
 
 # What these load costs every fork: programs that name none of them start from a guest without.
-_NUMERIC = re.compile(r"\b(?:numpy|scipy|pandas|matplotlib|networkx|sklearn|statsmodels|np)\b")
+_NUMERIC = ("numpy", "scipy", "pandas", "matplotlib", "networkx", "sklearn", "statsmodels")
 
 
 class _Worker:
@@ -157,7 +156,7 @@ class _Worker:
 
     def _root(self, text: str) -> _Snapshot:
         """The guest from which all states of a program descend."""
-        if _NUMERIC.search(text) is None:
+        if not any(name in text for name in _NUMERIC):
             return self._first
         if self._numeric is None:
             output = self._first.output.copy()
