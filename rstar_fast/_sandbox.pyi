@@ -88,6 +88,11 @@ class Outcome:
     def end(self) -> End:
         ...
     @property
+    def guest_waits(self) -> bool:
+        """
+        the guest that was forked waits as before; else it is to be ended
+        """
+    @property
     def may_be_kept(self) -> bool:
         """
         what the child is can be forked

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
-import platform
 import select
 import signal
 import subprocess
@@ -19,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rstar_fast.config import SandboxConfig
-from rstar_fast.sandbox import Sandbox, confine
+from rstar_fast.sandbox import Sandbox
 from rstar_fast.types import CodeError, ErrorKind, Execution, InvalidInput, Program, RstarError
 
 LIMITS = SandboxConfig(timeout_s=120.0, cpu_s=60.0, memory_mb=128, output_chars=2000)
@@ -311,6 +309,12 @@ def test_bad_limits_are_refused(name: str, value: object) -> None:
 def test_bad_worker_counts_are_refused(workers: object) -> None:
     with pytest.raises(InvalidInput, match="^workers is .*: give an integer >= 1$"):
         Sandbox(workers)  # type: ignore[arg-type]
+
+
+def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rstar_fast.sandbox.pool.find_spec", lambda name: None)
+    with pytest.raises(InvalidInput, match="^the sandbox runs on Linux"):
+        Sandbox()
 
 
 # Ends that are no ends

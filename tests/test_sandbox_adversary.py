@@ -6,6 +6,7 @@ Every attack is made three times: as a first step, as a later step, and as a ste
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import platform
@@ -277,6 +278,18 @@ ATTACKS = [
         (None,),
         (),
     ),
+    Attack(
+        "a state that wakes by itself",
+        "import os, signal\nos.write(3, b'r{}')\nwhile True:\n    signal.sigtimedwait([signal.SIGUSR2], 0.001)\n    print('late')",
+        (None,),
+        (),
+    ),
+    Attack(
+        "a state that is woken and stays awake",
+        "import os, signal\nos.write(3, b'r{}')\nsignal.sigwaitinfo([signal.SIGUSR1])\nwhile True: print('late')",
+        (None,),
+        (),
+    ),
     Attack("hostile text", "class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd", (RAISED,), ("Odd",)),
     Attack(
         "hostile value", "class Odd:\n    def __str__(self): raise RuntimeError('text')\nOdd()", (RAISED,), ("RuntimeError",)
@@ -398,20 +411,47 @@ def test_a_step_does_not_see_how_many_siblings_it_has(sandbox: Sandbox) -> None:
     assert [run(sandbox, f"print(len(n)) # {i}", count).output for i in range(4)] == ["1\n"] * 4
 
 
+AWAKE = (
+    LIBC
+    + """
+import os, signal
+os.write(3, b'r{}')
+signal.sigwaitinfo([signal.SIGUSR1])
+clone, flags = (56, 0x8011) if os.uname().machine == 'x86_64' else (220, 0x8011)
+if libc.syscall(clone, flags, 0, 0, 0, 0) == 0:
+    os.write(3, b'h')
+    os.write(3, b'r{"value": "my own"}')
+    signal.sigwaitinfo([signal.SIGUSR1])
+while True:
+    print(os.pread(4, 1 << 16, 0))  # the program that others are to run
+"""
+)
+
+
+def test_a_state_that_forks_as_it_should_and_stays_awake_meets_nobody() -> None:
+    """It speaks for its own descendants; the programs of others it neither sees nor disturbs."""
+    with Sandbox(1, LIMITS) as one:
+        for _ in range(3):
+            run(one, AWAKE)
+            for i in range(2):
+                assert run(one, f"print({i})", AWAKE).error is None
+            is_sound(one)
+            for i in range(20):
+                assert run(one, f"secret = {i}\nprint('mine', secret)").output == f"mine {i}\n"
+
+
 # States that end when they should not
 
 
 def below(parent: int) -> Iterator[int]:
     """The processes that a process has started, and they in turn."""
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        try:
-            found = [int(child) for child in (task / "children").read_text().split()]
-        except OSError:
-            continue  # it ended
-        for child in found:
-            yield child
-            if Path(f"/proc/{child}/task").exists():
-                yield from below(child)
+    found = []
+    with contextlib.suppress(OSError):  # it ended
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            found += [int(child) for child in (task / "children").read_text().split()]
+    for child in found:
+        yield child
+        yield from below(child)
 
 
 def guests(others: set[int]) -> set[int]:

@@ -107,6 +107,7 @@ PYBIND11_MODULE(_sandbox, m) {
       .def_property_readonly("report", [](const Outcome& outcome) { return py::bytes(outcome.report); })
       .def_readonly("child", &Outcome::child, "the child that has reported, -1 without")
       .def_readonly("may_be_kept", &Outcome::may_be_kept, "what the child is can be forked")
+      .def_readonly("guest_waits", &Outcome::guest_waits, "the guest that was forked waits as before; else it is to be ended")
       .def_readonly("status", &Outcome::status, "of a child that died, as os.wait has it")
       .def_readonly("processor_s", &Outcome::processor_s)
       .def_readonly("seconds", &Outcome::seconds)

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <sstream>
 
 namespace rstar {
@@ -41,8 +40,10 @@ long Process::status(std::string_view field) const {
 }
 
 bool Process::waits() const {
-  const std::string text = read("syscall");
-  return !text.empty() && std::atoi(text.c_str()) == __NR_rt_sigtimedwait;  // "running" reads as 0, which is another call
+  std::istringstream fields(read("syscall"));  // "running", or the call's number and its arguments
+  long call = -1;
+  std::string set, information, timeout;
+  return fields >> call >> set >> information >> timeout && call == __NR_rt_sigtimedwait && timeout == "0x0";
 }
 
 uint32_t Process::threads() const {

@@ -16,7 +16,7 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  // Whether it sleeps in the call in which guests wait: else it still runs code, and is no state.
+  // Whether it sleeps in the call in which guests wait, without an end of its own: else it runs code now or later, and is no state.
   bool waits() const;
   uint32_t threads() const;
   int descriptors() const;

@@ -244,11 +244,15 @@ void Supervisor::decide(Run& run) {
   if (ioctl(ends_.listener, kernel::kSend, &answer) != 0 && errno != ENOENT) fail("seccomp listener");
 }
 
-bool Supervisor::may_be_kept(const Process& process) const {
+bool Supervisor::settles(const Process& process) const {
   for (const auto latest = Clock::now() + kMostToSettle; !process.waits(); sched_yield()) {
     if (Clock::now() > latest) return false;
   }
-  if (process.threads() != 1 || process.descriptors() != kGuestEnd) return false;
+  return true;
+}
+
+bool Supervisor::may_be_kept(const Process& process) const {
+  if (!settles(process) || process.threads() != 1 || process.descriptors() != kGuestEnd) return false;
   for (int at = 0; at < kGuestEnd; ++at) {
     if (process.link(at) != files_[static_cast<size_t>(at)]) return false;
   }
@@ -326,6 +330,8 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
   }
   while (read_output(output)) {
   }
+  // What was woken has to sleep again before another program runs: it shares the channels.
+  outcome.guest_waits = ends_.listener < 0 || settles(Process(guest));
   return run.outcome;
 }
 

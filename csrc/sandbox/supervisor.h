@@ -44,7 +44,8 @@ struct Outcome {
   std::string report;
   pid_t child = -1;         // of an end by kReported: alive, and the caller's to keep or to end
   bool may_be_kept = false;  // what it is can be forked: one thread, no timers, no shared memory, no files of its own
-  int status = 0;           // of an end by kDied or kTimedOut, as wait(2) has it
+  bool guest_waits = false;  // the guest that was forked waits as before; else it is to be ended
+  int status = 0;            // of an end by kDied or kTimedOut, as wait(2) has it
   double processor_s = 0;
   double seconds = 0;
   uint64_t private_bytes = 0;  // at most so much memory is the child's alone
@@ -91,6 +92,7 @@ class Supervisor {
   void reap(pid_t guest, Outcome* outcome);
   void end_strays();
   void bury();
+  bool settles(const Process& process) const;
   bool may_be_kept(const Process& process) const;
 
   Ends ends_;

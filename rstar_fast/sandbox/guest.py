@@ -239,6 +239,8 @@ def serve(settings: GuestSettings) -> NoReturn:
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page shared with the children
     _sandbox.prepare_forks()
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # where the system runs out of memory, a program is to go before its supervisor or the caller
     _sandbox.prepare_guest()
     missing, listener = confine_guest(settings)
     os.dup2(_sandbox.GUEST_INPUT, _sandbox.GUEST_ERRORS)  # until here, what goes wrong is seen

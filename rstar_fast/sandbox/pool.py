@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Self
 
 from rstar_fast.config import Require, SandboxConfig
@@ -48,6 +50,10 @@ class Sandbox:
             raise InvalidInput(f"workers is {workers!r}: give an integer >= 1")
         if config is not None and not isinstance(config, SandboxConfig):
             raise InvalidInput(f"config is {config!r}: give a SandboxConfig")
+        if find_spec("rstar_fast._sandbox") is None:
+            raise InvalidInput(
+                f"the sandbox runs on Linux, x86-64 or AArch64, not on {sys.platform}: model-written code is not run anywhere else"
+            )
         self.config = config if config is not None else SandboxConfig()
         count = workers if workers is not None else len(os.sched_getaffinity(0))
         self._pool = _Pool(count, self.config, self._omit)

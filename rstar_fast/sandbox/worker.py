@@ -195,8 +195,9 @@ class _Worker:
         unit = Unit(source, state.text != "", is_last, self._most_bytes)
         output = state.output.copy()
         outcome = self._supervisor.run(state.process, unit.to_bytes(), self._timeout_s, output)
+        if outcome.end == _sandbox.End.NO_CHILD or not outcome.guest_waits:
+            self._drop(state, at_once=True)
         if outcome.end == _sandbox.End.NO_CHILD:
-            self._drop(state)
             return None, None
         said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
         if said is not None and "apart" in said and is_last and not state.text:
@@ -224,12 +225,15 @@ class _Worker:
         while len(self._snapshots) > self._most_snapshots or self._memory > self._most_memory and len(self._snapshots) > 1:
             self._drop(next(iter(self._snapshots.values())))
 
-    def _drop(self, snapshot: _Snapshot) -> None:
+    def _drop(self, snapshot: _Snapshot, *, at_once: bool = False) -> None:
         if snapshot is self._first or snapshot is self._numeric:
             raise _Gone
         del self._snapshots[snapshot.numeric, snapshot.text]
         self._memory -= snapshot.memory
-        self._supervisor.end_kept(snapshot.process)
+        if at_once:
+            self._supervisor.end(snapshot.process)
+        else:
+            self._supervisor.end_kept(snapshot.process)
 
     def _result(self, outcome: Any, output: Any, said: dict[str, str] | None) -> _Result:
         if outcome.end == _sandbox.End.TIMED_OUT:
