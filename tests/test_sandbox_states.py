@@ -170,6 +170,17 @@ def test_a_step_runs_only_its_own_code(sandbox: Sandbox) -> None:
     assert first.seconds > 0.3 > sum(execution.seconds for execution in later)
 
 
+def test_a_whole_program_starts_from_what_has_run_of_it(sandbox: Sandbox) -> None:
+    """As the reference's way of searching gives them: without a prefix."""
+    begin = "import time\ntime.sleep(0.3)\ny = 4\n"
+    first = run(sandbox, begin + "print(y)")
+    run(sandbox, begin)
+    later = [run(sandbox, f"{begin}print(y + {i})") for i in range(5)] + [run(sandbox, begin + "print(y + 1)")]
+    assert first.output == "4\n" and [execution.output for execution in later] == [f"{4 + i}\n" for i in (0, 1, 2, 3, 4, 1)]
+    assert first.seconds > 0.3 > sum(execution.seconds for execution in later)
+    assert run(sandbox, f"{begin}    print(y)").error is not None  # an indented line goes on with nothing
+
+
 def test_states_last_through_many_steps(sandbox: Sandbox) -> None:
     prefix, wanted = "total = 0\n", ""
     for depth in range(40):  # deeper than a search goes

@@ -52,6 +52,7 @@ const unsigned long kForkFlags = CLONE_PARENT | SIGCHLD;
 
 void prepare_guest() {
   prctl(PR_SET_NAME, "sandbox-guest", 0, 0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);  // no fork inherits it
   constexpr int kGetTidAddress = 40;
   int* address = nullptr;
   if (prctl(kGetTidAddress, &address, 0, 0, 0) == 0) thread_number = address;

@@ -135,14 +135,16 @@ class _Worker:
         root = self._root(whole)
         if "__future__" in whole:  # tells the compiler how to read all that follows
             return self._of_whole(root, whole)
-        state: _Snapshot | None = self._nearest(root, before)
+        state: _Snapshot | None = self._nearest(root, whole, len(before) if before else len(whole.rstrip()) - 1)
         assert state is not None
+        if not before:  # who does not say where the last step begins may have run the earlier ones all the same
+            before, code = whole[: len(state.text)], whole[len(state.text) :]
         rest = before[len(state.text) :]
         if rest.strip():
             result, state = self._step(state, rest, before, is_last=False)
             if result is not None:
                 return result
-        if state is not None:
+        if state is not None and state is not root:
             result, _ = self._step(state, code, whole, is_last=True)
             if result is not None:
                 return result
@@ -169,13 +171,13 @@ class _Worker:
                 self._numeric = self._first
         return self._numeric
 
-    def _nearest(self, root: _Snapshot, text: str) -> _Snapshot:
-        """Of the states that are kept, the one that has the most of a program behind it; it counts as used."""
+    def _nearest(self, root: _Snapshot, text: str, most: int) -> _Snapshot:
+        """Of the states that are kept, the one that has the most of a program behind it, `most` at most; it counts as used."""
         nearest = root
         for snapshot in self._snapshots.values():
             size = len(snapshot.text)
             if (
-                size > len(nearest.text)
+                len(nearest.text) < size <= most
                 and snapshot.numeric == root.numeric
                 and text.startswith(snapshot.text)
                 and text[size : size + 1] in ("", "\n")
