@@ -161,6 +161,12 @@ def test_a_program_cut_into_steps_is_the_program(
     assert said(run(fresh, "\n".join(lines[begin:]), "".join(line + "\n" for line in lines[:begin]))) == wanted
 
 
+def test_the_first_statement_of_the_whole_is_its_docstring(sandbox: Sandbox) -> None:
+    assert run(sandbox, "'doc'").output == "doc"
+    assert run(sandbox, "print(__doc__)", "'doc'\n").output == "doc\n"
+    assert run(sandbox, "'no doc'\nprint(__doc__)", "x = 1\n").output == "None\n"
+
+
 def test_a_step_runs_only_its_own_code(sandbox: Sandbox) -> None:
     """Seen by the clock: a prefix that takes long is run once."""
     prefix = "import time\ntime.sleep(0.3)\nx = 1\n"

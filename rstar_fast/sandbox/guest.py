@@ -156,7 +156,9 @@ def _compiled(unit: Unit) -> tuple[types.CodeType, types.CodeType | None]:
     if unit.goes_on and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
         body.insert(0, ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0))  # else it would be a docstring
     if body and isinstance(body[-1], ast.Expr):
-        last = compile(ast.Expression(body.pop().value), "<step>", "eval", 0, True)
+        last = compile(ast.Expression(body[-1].value), "<step>", "eval", 0, True)
+        if not isinstance(body[-1].value, ast.Constant):  # which does nothing, or is the program's docstring
+            del body[-1]
     return compile(tree, "<step>", "exec", 0, True), last
 
 
