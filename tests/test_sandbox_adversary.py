@@ -420,7 +420,8 @@ signal.sigwaitinfo([signal.SIGUSR1])
 clone, flags = (56, 0x8011) if os.uname().machine == 'x86_64' else (220, 0x8011)
 if libc.syscall(clone, flags, 0, 0, 0, 0) == 0:
     os.write(3, b'h')
-    os.write(3, b'r{"value": "my own"}')
+    os.write(3, b'vmy own')
+    os.write(3, b'r{"begin": 6, "left_out": 0}')
     signal.sigwaitinfo([signal.SIGUSR1])
 while True:
     print(os.pread(4, 1 << 16, 0))  # the program that others are to run

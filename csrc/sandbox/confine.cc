@@ -158,6 +158,7 @@ void limit_resources(const Limits& limits) {
   set_limit(RLIMIT_MEMLOCK, 0);
   set_limit(RLIMIT_MSGQUEUE, 0);
   set_limit(RLIMIT_RTPRIO, 0);
+  set_limit(RLIMIT_SIGPENDING, 64);
   const rlimit processor{limits.processor_seconds, limits.processor_seconds + 1};  // a signal first, which may be heard
   check(setrlimit(RLIMIT_CPU, &processor) == 0, "setrlimit");
 }

@@ -31,10 +31,10 @@ constexpr int kHarmless[] = {
     // files: what may be opened is decided where it is opened
     __NR_read, __NR_pread64, __NR_readv, __NR_preadv, __NR_write, __NR_pwrite64, __NR_writev, __NR_pwritev, __NR_close, __NR_fstat,
     __NR_newfstatat, __NR_lseek, __NR_faccessat, __NR_getdents64, __NR_readlinkat, __NR_getcwd, __NR_chdir, __NR_fchdir, __NR_umask,
-    __NR_statfs, __NR_fstatfs, __NR_dup, __NR_dup3, __NR_fsync, __NR_fdatasync, __NR_fadvise64, kernel::kStatx, kernel::kCloseRange,
+    __NR_statfs, __NR_fstatfs, __NR_dup, __NR_dup3, __NR_fsync, __NR_fdatasync, kernel::kStatx, kernel::kCloseRange,
     kernel::kFaccessat2,
     // memory
-    __NR_munmap, __NR_mremap, __NR_mprotect, __NR_brk, __NR_madvise, __NR_mincore, __NR_msync,
+    __NR_munmap, __NR_mremap, __NR_mprotect, __NR_brk, __NR_mincore, __NR_msync,
     // threads and time
     __NR_futex, __NR_set_robust_list, __NR_get_robust_list, __NR_set_tid_address, __NR_sched_yield, __NR_sched_getaffinity,
     __NR_sched_getparam, __NR_sched_getscheduler, __NR_sched_get_priority_max, __NR_sched_get_priority_min, __NR_getpriority, __NR_getcpu,
@@ -170,6 +170,8 @@ Program program_of(const FilterRules& rules) {
   }
   program.when(kClone3, kReturnErrno | ENOSYS);  // its flags are in memory; the C library falls back to clone
   program.when(kOpenat2, kReturnErrno | ENOSYS);
+  // No advice that makes pages cold or huge: who sleeps in a page fault seems to wait, and a huge page is a single fault.
+  program.when_one_of(__NR_madvise, 2, {MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE});
   // Not F_SETFL: flags of the output pipe are shared with every other program of the worker.
   program.when_one_of(__NR_fcntl, 1, {F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC});
   program.when_one_of(__NR_prctl, 0, {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_PDEATHSIG, 0x53564d41 /* PR_SET_VMA */});

@@ -82,6 +82,8 @@ std::string next_program() {
   return read_program();
 }
 
+void report_value(std::string_view piece) { say(Message::kValue, piece); }
+
 void report(std::string_view result) { say(Message::kReport, result); }
 
 }  // namespace rstar

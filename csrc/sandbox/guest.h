@@ -18,7 +18,7 @@ enum GuestDescriptor : int { kGuestInput = 0, kGuestOutput = 1, kGuestErrors = 2
 extern const unsigned long kForkFlags;
 
 // What a message to the supervisor is about, its first byte.
-enum class Message : char { kHello = 'h', kReport = 'r', kFailure = 'f' };
+enum class Message : char { kHello = 'h', kValue = 'v', kReport = 'r', kFailure = 'f' };
 
 // Once for all guests, in the first: remembers what a fork has to set right.
 void prepare_guest();
@@ -29,7 +29,8 @@ void await_supervisor();
 // Waits; returns in a child, with the program it shall run.
 std::string next_program();
 
-// What came of the program.
+// What came of the program: the text of its value, in pieces of 32 KiB at most, and then the rest, which ends the run.
+void report_value(std::string_view piece);
 void report(std::string_view result);
 
 }  // namespace rstar

@@ -87,12 +87,15 @@ PYBIND11_MODULE(_sandbox, m) {
   m.def("prepare_guest", &prepare_guest, "Once, in the first guest: remembers what a fork has to set right.");
   m.def("await_supervisor", &await_supervisor, "Waits until the supervisor wakes it.");
   m.def("next_program", [] { return py::bytes(next_program()); }, "Waits to be forked; returns in the child, with its program.");
+  m.def("report_value", [](const py::bytes& piece) { report_value(std::string_view(piece)); }, py::arg("piece"),
+        "Tells the supervisor a piece of the value's text, 32 KiB at most, before the report.");
   m.def("report", [](const py::bytes& result) { report(std::string_view(result)); }, py::arg("result"),
         "Tells the supervisor what came of the program.");
 
   py::class_<Output>(m, "Output", "Of a stream of bytes its beginning and its end, `limit` bytes together.")
       .def(py::init<size_t>(), py::arg("limit"))
       .def("add", [](Output& output, const py::bytes& data) { output.add(std::string_view(data)); }, py::arg("data"))
+      .def("skip", &Output::skip, py::arg("bytes"), "As if so many bytes came that nobody will ask for.")
       .def("copy", [](const Output& output) { return Output(output); }, "A copy that goes on by itself.")
       .def_property_readonly("parts", &bytes_of, "(beginning, number of bytes left out, end)");
 
@@ -105,6 +108,7 @@ PYBIND11_MODULE(_sandbox, m) {
   py::class_<Outcome>(m, "Outcome", "What came of a run.")
       .def_readonly("end", &Outcome::end)
       .def_property_readonly("report", [](const Outcome& outcome) { return py::bytes(outcome.report); })
+      .def_property_readonly("value", [](const Outcome& outcome) { return py::bytes(outcome.value); })
       .def_readonly("child", &Outcome::child, "the child that has reported, -1 without")
       .def_readonly("may_be_kept", &Outcome::may_be_kept, "what the child is can be forked")
       .def_readonly("guest_waits", &Outcome::guest_waits, "the guest that was forked waits as before; else it is to be ended")

@@ -40,10 +40,17 @@ long Process::status(std::string_view field) const {
 }
 
 bool Process::waits() const {
+  // When it last ran, before and after: in between it did not, so that what is read then belongs together.
+  const std::string before = read("schedstat");
   std::istringstream fields(read("syscall"));  // "running", or the call's number and its arguments
   long call = -1;
   std::string set, information, timeout;
-  return fields >> call >> set >> information >> timeout && call == __NR_rt_sigtimedwait && timeout == "0x0";
+  if (!(fields >> call >> set >> information >> timeout) || call != __NR_rt_sigtimedwait || timeout != "0x0") return false;
+  const std::string text = read("stat");
+  const size_t name_end = text.rfind(')');
+  // Not D: it may be on its way into the call, and sleep in a page fault.
+  if (name_end == std::string::npos || name_end + 2 >= text.size() || text[name_end + 2] != 'S') return false;
+  return !before.empty() && read("schedstat") == before;
 }
 
 uint32_t Process::threads() const {
@@ -70,22 +77,22 @@ std::string Process::link(int descriptor) const {
   return size < 0 ? std::string() : std::string(target, static_cast<size_t>(size));
 }
 
-uint64_t Process::private_bytes() const {
-  constexpr int kAfterName = 3, kMinorFaults = 10, kResident = 24;  // fields of proc(5), stat
+uint64_t Process::anonymous_bytes() const {
+  std::istringstream fields(read("statm"));
+  uint64_t size = 0, resident = 0, shared = 0;
+  fields >> size >> resident >> shared;
+  return (resident - std::min(resident, shared)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+uint64_t Process::faulted_bytes() const {
+  constexpr int kAfterName = 3, kMinorFaults = 10;  // fields of proc(5), stat
   const std::string text = read("stat");
   std::istringstream fields(text.substr(std::min(text.size(), text.rfind(')') + 2)));
-  uint64_t faults = 0, resident = 0;
   std::string skipped;
-  for (int at = kAfterName; at <= kResident && fields; ++at) {
-    if (at == kMinorFaults) {
-      fields >> faults;
-    } else if (at == kResident) {
-      fields >> resident;
-    } else {
-      fields >> skipped;
-    }
-  }
-  return std::min(faults, resident) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  for (int at = kAfterName; at < kMinorFaults; ++at) fields >> skipped;
+  uint64_t faults = 0;
+  fields >> faults;
+  return faults * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace rstar

@@ -22,8 +22,10 @@ class Process {
   int descriptors() const;
   // What a descriptor leads to.
   std::string link(int descriptor) const;
-  // Pages that were copied or new since its fork, at most those that are there: an upper bound of what is its alone.
-  uint64_t private_bytes() const;
+  // Bytes of memory that are no file's.
+  uint64_t anonymous_bytes() const;
+  // Bytes that it copied, or touched first, since its fork, if each fault was for one page.
+  uint64_t faulted_bytes() const;
   // The last of the numbers in a line of its `status`, -1 where there is none.
   long status(std::string_view field) const;
 

@@ -17,7 +17,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -37,7 +36,11 @@ constexpr size_t kReadBytes = 1 << 16;
 // run a program may not do it at all, and can be made anew.
 constexpr std::chrono::seconds kMostForFirst{60}, kMostForFork{4};
 // From its report on a guest has so long to come to where it waits.
-constexpr std::chrono::milliseconds kMostToSettle{20};
+constexpr std::chrono::milliseconds kMostToSettle{200};
+// A child that ends before it says hello is looked for so often.
+constexpr std::chrono::milliseconds kLookForChild{100};
+// What a pipe holds, several times over: a thread that goes on printing is not listened to for ever.
+constexpr int kMostReadsAtEnd = 16;
 
 [[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
@@ -97,10 +100,16 @@ struct Supervisor::Run {
 
 Supervisor::Supervisor(const Ends& ends) : ends_(ends) { prctl(PR_SET_NAME, "sandbox", 0, 0, 0); }
 
-void Supervisor::adopt(pid_t guest) {
+// False where the process is gone.
+bool Supervisor::try_to_adopt(pid_t guest) {
   const int descriptor = static_cast<int>(syscall(kernel::kPidfdOpen, guest, 0));
-  if (descriptor < 0) fail("pidfd_open");
+  if (descriptor < 0) return false;
   guests_.emplace(guest, descriptor);
+  return true;
+}
+
+void Supervisor::adopt(pid_t guest) {
+  if (!try_to_adopt(guest)) fail("pidfd_open");
   if (files_.empty()) {
     first_ = guest;
     const Process process(guest);
@@ -108,7 +117,9 @@ void Supervisor::adopt(pid_t guest) {
   }
 }
 
-void Supervisor::end(pid_t guest) { reap(guest, nullptr); }
+void Supervisor::end(pid_t guest) {
+  if (guests_.contains(guest)) reap(guest, nullptr);  // else its number may be another's by now
+}
 
 void Supervisor::end_kept(pid_t guest) {
   const auto found = guests_.find(guest);
@@ -150,11 +161,31 @@ void Supervisor::reap(pid_t guest, Outcome* outcome) {
   outcome->processor_s = seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// Throws away what came when nobody was to speak.
+// Throws away what came when nobody was to speak; it ends, as all guests wait now.
 void Supervisor::settle() {
   char buffer[kReadBytes];
-  while (read(ends_.output, buffer, sizeof buffer) > 0 || recv(ends_.reports, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
+  while (read(ends_.output, buffer, sizeof buffer) > 0) {
   }
+  for (pid_t speaker; hear_next(buffer, sizeof buffer, speaker) >= 0;) {
+  }
+}
+
+// The next report and who the kernel says sent it, -1 where there is none; a report may be empty.
+ssize_t Supervisor::hear_next(char* buffer, size_t size, pid_t& speaker) const {
+  iovec data{buffer, size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t got = recvmsg(ends_.reports, &message, MSG_DONTWAIT);
+  const cmsghdr* header = got < 0 ? nullptr : CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return -1;  // nothing, or all guests are gone
+  ucred sender;
+  std::memcpy(&sender, CMSG_DATA(header), sizeof sender);
+  speaker = sender.pid;
+  return got;
 }
 
 void Supervisor::put(std::string_view program) {
@@ -178,33 +209,35 @@ bool Supervisor::read_output(Output& output) {
   return size > 0;
 }
 
-bool Supervisor::read_report(Run& run) {
+// False when there is nothing more to read now.
+bool Supervisor::read_report(Run& run, size_t most_value) {
   char buffer[kReadBytes];
-  iovec data{buffer, sizeof buffer};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const ssize_t size = recvmsg(ends_.reports, &message, MSG_DONTWAIT);
-  if (size <= 0) return false;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return true;
-  ucred speaker;
-  std::memcpy(&speaker, CMSG_DATA(header), sizeof speaker);
+  pid_t speaker = -1;
+  const ssize_t size = hear_next(buffer, sizeof buffer, speaker);
+  if (size < 0) return false;
+  if (size == 0) return true;
+  const std::string_view text(buffer + 1, static_cast<size_t>(size) - 1);
   Outcome& outcome = run.outcome;
-  const auto about = static_cast<Message>(buffer[0]);
-  if (about == Message::kHello && run.forked && outcome.child < 0 && !guests_.contains(speaker.pid)) {
-    adopt(speaker.pid);
-    outcome.child = speaker.pid;
-    run.child_ended = guests_.at(speaker.pid);
-    run.deadline = Clock::now() + run.time;
-  } else if (about == Message::kReport && speaker.pid == outcome.child && !run.reported) {
-    outcome.report.assign(buffer + 1, static_cast<size_t>(size) - 1);
-    run.reported = true;
-  } else if (about == Message::kFailure && speaker.pid == run.guest && outcome.child < 0) {
-    run.failed = true;
+  switch (static_cast<Message>(buffer[0])) {
+    case Message::kHello:
+      if (run.forked && outcome.child < 0 && is_stray(speaker) && try_to_adopt(speaker)) {
+        outcome.child = speaker;
+        run.child_ended = guests_.at(speaker);
+        run.deadline = Clock::now() + run.time;
+      }
+      break;
+    case Message::kValue:
+      if (speaker == outcome.child && !run.reported && outcome.value.size() + text.size() <= most_value) outcome.value += text;
+      break;
+    case Message::kReport:
+      if (speaker == outcome.child && !run.reported) {
+        outcome.report = text;
+        run.reported = true;
+      }
+      break;
+    case Message::kFailure:
+      if (speaker == run.guest && outcome.child < 0) run.failed = true;
+      break;
   }
   return true;
 }
@@ -225,7 +258,7 @@ void Supervisor::decide(Run& run) {
   if (call.number == __NR_clone) {
     const uint64_t flags = call.arguments[0];
     if ((flags & ~static_cast<uint64_t>(CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID)) == kForkFlags) {
-      if (thread == run.guest && !run.forked) {
+      if (thread == run.guest && !run.forked && !run.failed) {
         run.forked = true;
         error = 0;
       }
@@ -259,52 +292,79 @@ bool Supervisor::may_be_kept(const Process& process) const {
   return true;
 }
 
-// Ends a child that never said hello, whose number is therefore not known: it is whoever is there and is no guest.
-void Supervisor::end_strays() {
+// Whether a process of ours is the child of a run that has not said hello: it is none that is known.
+bool Supervisor::is_stray(pid_t process) const {
+  return process > 0 && process != ends_.keeper && !guests_.contains(process) && std::ranges::find(dying_, process) == dying_.end();
+}
+
+std::vector<pid_t> Supervisor::strays() const {
   const std::string path = "/proc/self/task/" + std::to_string(gettid()) + "/children";
   std::ifstream file(path);
   if (!file) throw std::system_error(ENOENT, std::generic_category(), path);
+  std::vector<pid_t> found;
   for (pid_t process; file >> process;) {
-    const bool known = process == ends_.keeper || guests_.contains(process) || std::ranges::find(dying_, process) != dying_.end();
-    if (!known) reap(process, nullptr);
+    if (is_stray(process)) found.push_back(process);
   }
+  return found;
+}
+
+// The child of a run has ended before it said hello.
+bool Supervisor::ended_early(Run& run) {
+  for (const pid_t process : strays()) {
+    siginfo_t ended{};
+    if (waitid(P_PID, static_cast<id_t>(process), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == process) {
+      reap(process, &run.outcome);
+      return true;
+    }
+  }
+  return false;
+}
+
+// Ends a child that never said hello, whose number is therefore not known.
+void Supervisor::end_strays() {
+  for (const pid_t process : strays()) reap(process, nullptr);
 }
 
 Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s, Output& output) {
   const auto started = Clock::now();
-  Run run{guest, {}, std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s)), started + (guest == first_ ? kMostForFirst : kMostForFork)};
+  const auto time = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::min(timeout_s, 1e8)));
+  Run run{guest, {}, time, started + (guest == first_ ? kMostForFirst : kMostForFork)};
   bury();
   run.forked = ends_.listener < 0;  // nobody is asked then
   settle();
   put(program);
   const int guest_descriptor = guests_.at(guest);
   Outcome& outcome = run.outcome;
-  bool timed_out = false, ended = false;
+  bool timed_out = false, ended = false, ended_unheard = false;
   if (syscall(kernel::kPidfdSendSignal, guest_descriptor, SIGUSR1, nullptr, 0) != 0) run.failed = true;
-  while (!run.reported && !run.failed && !ended && !timed_out) {
+  while (!run.reported && !run.failed && !ended && !ended_unheard && !timed_out) {
     std::array<pollfd, 5> watched{{{ends_.output, POLLIN, 0},
                                    {ends_.reports, POLLIN, 0},
                                    {ends_.listener, POLLIN, 0},  // a negative one is passed over
                                    {ends_.owner, 0, 0},
                                    {outcome.child < 0 ? guest_descriptor : run.child_ended, POLLIN, 0}}};
-    const auto left = std::chrono::duration<double>(run.deadline - Clock::now()).count();
-    const int ready = poll(watched.data(), watched.size(), left <= 0 ? 0 : static_cast<int>(std::min(std::ceil(1000 * left), 1e9)));
+    using Milliseconds = std::chrono::milliseconds;
+    auto wait = std::max(Milliseconds(0), std::chrono::ceil<Milliseconds>(run.deadline - Clock::now()));
+    const bool awaits_hello = run.forked && outcome.child < 0;
+    if (awaits_hello) wait = std::min(wait, kLookForChild);
+    const int ready = poll(watched.data(), watched.size(), static_cast<int>(std::min<int64_t>(wait.count(), 1'000'000'000)));
     if (ready < 0 && errno != EINTR) fail("poll");
+    if (ready == 0 && awaits_hello) ended_unheard = ended_early(run);
     if (ready > 0) {
       if (watched[3].revents != 0) {
         end_all();
         _exit(0);
       }
-      if (watched[1].revents != 0) read_report(run);  // first: a child is known before its calls are judged
+      if (watched[1].revents != 0) read_report(run, output.limit());  // first: a child is known before its calls are judged
       if (watched[2].revents != 0) decide(run);
       if (watched[0].revents != 0) read_output(output);
       if (watched[4].revents != 0) {
         if (outcome.child < 0) {
-          while (outcome.child < 0 && read_report(run)) {
+          while (outcome.child < 0 && read_report(run, output.limit())) {
           }
           run.failed = outcome.child < 0;
         } else if (watched[4].fd == run.child_ended) {
-          while (!run.reported && read_report(run)) {
+          while (!run.reported && read_report(run, output.limit())) {
           }
           ended = true;
         }
@@ -313,25 +373,30 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
     timed_out = Clock::now() >= run.deadline && !run.reported;
   }
   outcome.seconds = std::chrono::duration<double>(Clock::now() - started).count();
-  if (outcome.child < 0) {
+  if (ended_unheard) {
+    outcome.end = End::kDied;
+  } else if (outcome.child < 0) {
     outcome.end = End::kNoChild;
+    // First who might be making a child at this moment.
+    if (guest != first_) reap(guest, nullptr);
     if (run.forked) end_strays();
   } else if (run.reported) {
     outcome.end = End::kReported;
     if (ends_.listener >= 0 && !run.leaves && !ended) {
       const Process process(outcome.child);
       outcome.may_be_kept = may_be_kept(process);
-      outcome.private_bytes = process.private_bytes();
+      const uint64_t all = process.anonymous_bytes(), shared = Process(guest).anonymous_bytes();
+      outcome.private_bytes = std::min(all, process.faulted_bytes() + all - std::min(all, shared));
     }
   } else {
     outcome.end = timed_out ? End::kTimedOut : End::kDied;
     reap(outcome.child, &outcome);
     outcome.child = -1;
   }
-  while (read_output(output)) {
+  for (int reads = 0; reads < kMostReadsAtEnd && read_output(output); ++reads) {
   }
   // What was woken has to sleep again before another program runs: it shares the channels.
-  outcome.guest_waits = ends_.listener < 0 || settles(Process(guest));
+  outcome.guest_waits = ends_.listener < 0 || (guests_.contains(guest) && settles(Process(guest)));
   return run.outcome;
 }
 

@@ -22,6 +22,9 @@ class Output {
  public:
   explicit Output(size_t limit) : from_end_(limit / 2), from_begin_(limit - limit / 2) {}
   void add(std::string_view data);
+  // As if so many bytes came that nobody will ask for: they lie where the middle is left out.
+  void skip(uint64_t bytes) { total_ += bytes; }
+  size_t limit() const { return from_begin_ + from_end_; }
   const std::string& head() const { return head_; }
   std::string tail() const { return tail_.size() > from_end_ ? tail_.substr(tail_.size() - from_end_) : tail_; }
   uint64_t left_out() const { return total_ - head_.size() - tail().size(); }
@@ -42,6 +45,7 @@ enum class End {
 struct Outcome {
   End end = End::kNoChild;
   std::string report;
+  std::string value;  // what it reported before, as much as the output's limit allows
   pid_t child = -1;         // of an end by kReported: alive, and the caller's to keep or to end
   bool may_be_kept = false;  // what it is can be forked: one thread, no timers, no shared memory, no files of its own
   bool guest_waits = false;  // the guest that was forked waits as before; else it is to be ended
@@ -75,7 +79,7 @@ class Supervisor {
   void adopt(pid_t guest);
   // Runs a program in a child of `guest`; what it prints goes on from `output`.
   Outcome run(pid_t guest, std::string_view program, double timeout_s, Output& output);
-  // Kills a guest and waits for its end; of one that is kept, and so does nothing, the end may come later.
+  // Kills a guest, if it is one still, and waits for its end; of one that is kept, and so does nothing, the end may come later.
   void end(pid_t guest);
   void end_kept(pid_t guest);
   // Kills all guests and waits for their ends; nothing can be run after.
@@ -84,12 +88,17 @@ class Supervisor {
  private:
   struct Run;
 
+  bool try_to_adopt(pid_t guest);
   void settle();
   void put(std::string_view program);
   bool read_output(Output& output);
-  bool read_report(Run& run);
+  ssize_t hear_next(char* buffer, size_t size, pid_t& speaker) const;
+  bool read_report(Run& run, size_t most_value);
   void decide(Run& run);
   void reap(pid_t guest, Outcome* outcome);
+  std::vector<pid_t> strays() const;
+  bool is_stray(pid_t process) const;
+  bool ended_early(Run& run);
   void end_strays();
   void bury();
   bool settles(const Process& process) const;

@@ -20,6 +20,7 @@ from rstar_fast.sandbox.layers import Layer
 
 SCRATCH_FILES = 256
 _DESCRIPTORS = 64
+_MOST_BYTES = 1 << 46  # what an address space holds, about
 # Folders that hide nothing of use when something is mounted over them.
 _UNUSED = ("/mnt", "/media", "/srv", "/run", "/var", "/sys")
 _SYSTEM = (
@@ -60,7 +61,7 @@ class GuestSettings:
 
 def processor_seconds(cpu_s: float) -> int:
     """The limit on processor time: the kernel counts whole seconds."""
-    return math.ceil(cpu_s)
+    return math.ceil(min(cpu_s, 1e9))
 
 
 def readable_paths() -> tuple[str, ...]:
@@ -103,7 +104,7 @@ def isolate(settings: GuestSettings) -> tuple[Missing, GuestSettings]:
         if base is None:
             raise OSError(0, f"none of {', '.join(_UNUSED)} can be mounted over")
         _sandbox.leave_namespaces(_sandbox.NEW_MOUNTS)
-        _sandbox.mount_base(base, settings.scratch_mb << 20, SCRATCH_FILES)
+        _sandbox.mount_base(base, min(settings.scratch_mb << 20, _MOST_BYTES), SCRATCH_FILES)
 
     mounted = _attempt(missing, Layer.FILES, settings.omit, mount)
     for layer, flag in (
@@ -167,8 +168,8 @@ def _enter_root(base: str, readable: tuple[str, ...]) -> None:
 def limit(cpu_s: float, memory_mb: int, file_mb: int) -> None:
     """Sets the resource limits; memory is counted on top of what the process has mapped already."""
     _sandbox.limit_resources(
-        memory_bytes=memory_mb << 20,
-        file_bytes=file_mb << 20,
+        memory_bytes=min(memory_mb << 20, _MOST_BYTES),
+        file_bytes=min(file_mb << 20, _MOST_BYTES),
         processor_seconds=processor_seconds(cpu_s),
         descriptors=_DESCRIPTORS,
     )

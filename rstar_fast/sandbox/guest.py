@@ -28,10 +28,12 @@ from rstar_fast.sandbox.layers import Layer
 
 _MESSAGE_CHARACTERS = 500
 _RESERVE_BYTES = 1 << 20
-CUT = "\n... {} bytes left out ...\n"
 _CALL = re.compile(r"[A-Za-z_][\w.]*\(.*\)$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = [^;]*$")
 _MAY_BE_DOCSTRING = re.compile(r"(?:\s|#.*\n)*\w{0,2}['\"(]")
+# At the beginning of a line: what the compiler judges by the whole program.
+_OF_THE_WHOLE = re.compile(r"^(?:global\b|(?!(?:else|try|finally|except)\b)[^\W\d]\w*[ \t]*:(?!=))", re.MULTILINE)
+_PIECE_BYTES = 1 << 15
 _NOT_APART: dict[str, object] = {"apart": False}
 # What steps do with sympy: at its first use it loads modules, fills tables and orders its dispatchers, which no child shall repeat.
 _REHEARSAL = (
@@ -53,24 +55,26 @@ class Unit(NamedTuple):
 
     Attributes:
       source: Python code.
+      line: how many lines of the whole program stand before it.
       goes_on: other code has run before it in the same namespace.
       is_last: the value of its last expression is wanted.
       most_bytes: of that value's text.
     """
 
     source: str
+    line: int
     goes_on: bool
     is_last: bool
     most_bytes: int
 
     def to_bytes(self) -> bytes:
-        return b"%d %d %d\n" % self[1:] + self.source.encode("utf-8", "surrogatepass")
+        return b"%d %d %d %d\n" % self[1:] + self.source.encode("utf-8", "surrogatepass")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Unit:
         header, _, source = data.partition(b"\n")
-        goes_on, is_last, most_bytes = header.split()
-        return cls(source.decode("utf-8", "surrogatepass"), goes_on == b"1", is_last == b"1", int(most_bytes))
+        line, goes_on, is_last, most_bytes = header.split()
+        return cls(source.decode("utf-8", "surrogatepass"), int(line), goes_on == b"1", is_last == b"1", int(most_bytes))
 
 
 class _NotApart(Exception):
@@ -142,14 +146,18 @@ def _compiled(unit: Unit) -> tuple[types.CodeType, types.CodeType | None]:
     Raises:
       _NotApart: the unit has no statement whose value could be the program's.
     """
+    if unit.goes_on and _OF_THE_WHOLE.search(unit.source):
+        raise _NotApart
     # Most steps end in a line that is a call or an assignment. Where what stands before it is whole by itself, the line is the
-    # last statement, and no tree has to be made, which costs more than compiling.
-    before, _, line = unit.source.rstrip().rpartition("\n")
+    # last statement, and no tree has to be made, which costs more than compiling. Newlines put each at its line of the program.
+    source = "\n" * unit.line + unit.source
+    before, _, line = source.rstrip().rpartition("\n")
     mode = "eval" if _CALL.match(line) else "exec" if _ASSIGNMENT.match(line) else None
     if mode is not None and not _MAY_BE_DOCSTRING.match(before):
         with contextlib.suppress(SyntaxError, ValueError, OverflowError):
-            return compile(before, "<step>", "exec", 0, True), compile(line, "<step>", mode, 0, True)
-    tree = compile(unit.source, "<step>", "exec", ast.PyCF_ONLY_AST, True)
+            last_line = "\n" * (before.count("\n") + 1) + line if before else line
+            return compile(before, "<step>", "exec", 0, True), compile(last_line, "<step>", mode, 0, True)
+    tree = compile(source, "<step>", "exec", ast.PyCF_ONLY_AST, True)
     body, last = tree.body, None
     if unit.goes_on and unit.is_last and not body:
         raise _NotApart
@@ -162,12 +170,29 @@ def _compiled(unit: Unit) -> tuple[types.CodeType, types.CodeType | None]:
     return compile(tree, "<step>", "exec", 0, True), last
 
 
-def _value_text(value: object, most_bytes: int) -> str:
+def _is_plain(value: object, most: int = 1000) -> bool:
+    """Whether no code of the program's can be behind a value's text."""
+    kind = type(value)
+    if kind in (list, tuple, set, frozenset, dict):
+        items = [*value.items()] if isinstance(value, dict) else [*value]  # type: ignore[call-overload]
+        return len(items) <= most and all(_is_plain(item, most // 10) for item in items)
+    return kind in (int, float, complex, str, bytes, bool, type(None))
+
+
+def _report_value(value: object, most_bytes: int) -> dict[str, object]:
+    """Reports the text of a value, as much of it as can be kept; returns what else there is to say of it."""
+    plain = _is_plain(value)
     data = str(value).encode("utf-8", "backslashreplace")
-    if len(data) > most_bytes:
-        half = most_bytes // 2
-        data = data[: most_bytes - half] + CUT.format(len(data) - most_bytes).encode() + data[len(data) - half :]
-    return data.decode("utf-8", "replace")
+    half = most_bytes // 2
+    begin = data[: most_bytes - half]
+    rest = data[len(begin) :]
+    end = rest[max(0, len(rest) - half) :]
+    kept = begin + end
+    for at in range(0, len(kept), _PIECE_BYTES):
+        _sandbox.report_value(kept[at : at + _PIECE_BYTES])
+    said: dict[str, object] = {"begin": len(begin), "left_out": len(rest) - len(end)}
+    # The text of another value may have run the program's code, which no later step shall notice.
+    return said if plain else {**said, "stirred": True}
 
 
 def run(unit: Unit, names: dict[str, object], reserve: list[bytearray]) -> dict[str, object]:
@@ -183,12 +208,12 @@ def run(unit: Unit, names: dict[str, object], reserve: list[bytearray]) -> dict[
             statements, last = _compiled(unit)
         except _NotApart:
             return _NOT_APART
-        except (SyntaxError, ValueError, OverflowError) as error:
+        except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             # Not whole by itself: maybe it goes on with a block that earlier code has begun, or begins one itself.
             return _NOT_APART if unit.goes_on or not unit.is_last else _describe(error)
         exec(statements, names)
         value = eval(last, names) if last is not None else None
-        return {} if value is None or not unit.is_last else {"value": _value_text(value, unit.most_bytes)}
+        return {} if value is None or not unit.is_last else _report_value(value, unit.most_bytes)
     except SystemExit as error:
         code = error.code
         if code is not None and not (type(code) in (int, bool) and code == 0):
@@ -211,13 +236,13 @@ def _flush(output: io.TextIOWrapper) -> dict[str, object]:
 
 def _prepare_streams() -> io.TextIOWrapper:
     sys.stdin = sys.__stdin__ = open(_sandbox.GUEST_INPUT, encoding="utf-8", closefd=False)
-    # Line by line, so that what was printed before a crash or the time limit is there.
+    # Nothing is held back: what was printed before a crash or the time limit is there, from whatever state it was printed.
     output = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(_sandbox.GUEST_OUTPUT, "wb", closefd=False)),
+        io.FileIO(_sandbox.GUEST_OUTPUT, "wb", closefd=False),  # type: ignore[arg-type]
         "utf-8",
         "backslashreplace",
         "\n",
-        line_buffering=True,
+        write_through=True,
     )
     sys.stdout = sys.__stdout__ = output
     sys.stderr = sys.__stderr__ = open(_sandbox.GUEST_ERRORS, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -232,7 +257,7 @@ def serve(settings: GuestSettings) -> NoReturn:
     reserve = [bytearray(_RESERVE_BYTES)]
     for _ in range(2):  # what every program needs lies together then, in the first pages
         for source in ("value = [1 + 2, 'a']\nprint(end='')", "for value in range(3):\n    value += 1\nvalue", "1 / 0"):
-            unit = Unit.from_bytes(Unit(source, False, True, 100).to_bytes())
+            unit = Unit.from_bytes(Unit(source, 0, False, False, 100).to_bytes())
             json.dumps(run(unit, {"__builtins__": builtins}, []) or _flush(output)).encode("ascii")
     warm_up()
     _fix_chance()

@@ -228,9 +228,9 @@ class _Pool:
             waiting = len(self._tasks) + sum(len(worker.tasks) for worker in self._workers)
             while len(self._workers) < self._count and waiting > self._free:
                 worker = _Worker(len(self._workers), self)
+                worker.thread.start()  # it waits for the lock
                 self._workers.append(worker)
                 self._free += 1
-                worker.thread.start()
             self._work.notify_all()
 
     def take(self, worker: _Worker) -> _Task | None:

@@ -15,6 +15,7 @@ import shutil
 import signal
 import time
 import traceback
+import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -23,11 +24,12 @@ from rstar_fast import _sandbox
 from rstar_fast.programs import ErrorKind
 from rstar_fast.sandbox import confine
 from rstar_fast.sandbox.confine import GuestSettings
-from rstar_fast.sandbox.guest import CUT, LOAD_NUMERIC, Unit, serve
+from rstar_fast.sandbox.guest import LOAD_NUMERIC, Unit, serve
 from rstar_fast.sandbox.layers import Layer
 from rstar_fast.sandbox.protocol import Broken, receive, send
 
 _LOAD_S = 60.0
+_CUT = "\n... {} bytes left out ...\n"
 
 
 @dataclass(slots=True)
@@ -133,7 +135,8 @@ class _Worker:
         before = prefix if not prefix or prefix.endswith("\n") else prefix + "\n"
         whole = before + code
         root = self._root(whole)
-        if "__future__" in whole:  # tells the compiler how to read all that follows
+        plain = whole if whole.isascii() else unicodedata.normalize("NFKC", whole)  # as names are read
+        if "__future__" in plain:  # tells the compiler how to read all that follows
             return self._of_whole(root, whole)
         state: _Snapshot | None = self._nearest(root, whole, len(before) if before else len(whole.rstrip()) - 1)
         assert state is not None
@@ -194,17 +197,19 @@ class _Worker:
           The result of the whole program, None while there is none. And the state after the code, None where no step can start
           from it. Neither where the code is no whole by itself or `state` is gone.
         """
-        unit = Unit(source, state.text != "", is_last, self._most_bytes)
+        lines = text.count("\n", 0, len(text) - len(source))
+        unit = Unit(source, lines, state.text != "", is_last, self._most_bytes)
         output = state.output.copy()
         outcome = self._supervisor.run(state.process, unit.to_bytes(), self._timeout_s, output)
-        if outcome.end == _sandbox.End.NO_CHILD or not outcome.guest_waits:
+        # A state that does not wait as it should is no more to be trusted; those that have run no program are slow at worst.
+        if outcome.end == _sandbox.End.NO_CHILD or not outcome.guest_waits and state.text:
             self._drop(state, at_once=True)
         if outcome.end == _sandbox.End.NO_CHILD:
             return None, None
         said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
         if said is not None and "apart" in said and is_last and not state.text:
             said = None  # no guest says so of a whole program
-        went_on = said is not None and not said.keys() & {"kind", "apart", "left"}
+        went_on = said is not None and not said.keys() & {"kind", "apart", "left", "stirred"}
         new = None
         if went_on and outcome.may_be_kept and text.strip():
             new = _Snapshot(outcome.child, text.rstrip("\n"), state.numeric, output, outcome.private_bytes)
@@ -213,7 +218,7 @@ class _Worker:
             self._supervisor.end(outcome.child)
         if new is None and self._scratch is not None:
             _empty(self._scratch)
-        if said is not None and (not is_last or "apart" in said):
+        if not is_last and outcome.end != _sandbox.End.TIMED_OUT or said is not None and "apart" in said:
             return None, new  # where an earlier step failed: what comes of it and the later ones is for a run of all to say
         return self._result(outcome, output, said), new
 
@@ -237,16 +242,18 @@ class _Worker:
         else:
             self._supervisor.end_kept(snapshot.process)
 
-    def _result(self, outcome: Any, output: Any, said: dict[str, str] | None) -> _Result:
+    def _result(self, outcome: Any, output: Any, said: dict[str, Any] | None) -> _Result:
         if outcome.end == _sandbox.End.TIMED_OUT:
             return _Result(_decoded(output), _timed_out(f"the program ran longer than {self._timeout_s:g} s"))
         if said is None:
             return _Result(_decoded(output), self._ended(outcome))
         if "kind" in said:
             return _Result(_decoded(output), {name: said[name] for name in ("kind", "type", "message")})
-        if said.get("value"):
+        if "begin" in said:
             output = output.copy()
-            output.add(said["value"].encode())
+            output.add(outcome.value[: said["begin"]])
+            output.skip(said["left_out"])
+            output.add(outcome.value[said["begin"] :])
         return _Result(_decoded(output), None)
 
     def _ended(self, outcome: Any) -> dict[str, str]:
@@ -262,17 +269,17 @@ class _Worker:
         return _crashed(f"the process ended without a result ({end})")
 
 
-def _said(report: bytes) -> dict[str, str] | None:
+def _said(report: bytes) -> dict[str, Any] | None:
     """What a guest reported, None where it is nothing that it would report of itself: a program may have spoken for it."""
     try:
         said = json.loads(report)
-        if not isinstance(said, dict) or not all(isinstance(value, str | bool) for value in said.values()):
+        if not isinstance(said, dict):
             return None
         if "kind" in said:
             ErrorKind(said["kind"])
             return {name: _printable(said[name]) for name in ("kind", "type", "message")}
-        if "value" in said:
-            return {"value": _printable(said["value"])}
+        if "begin" in said and not all(type(said[name]) is int and 0 <= said[name] < 1 << 40 for name in ("begin", "left_out")):
+            return None
         return said
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -285,7 +292,7 @@ def _printable(value: object) -> str:
 
 def _decoded(output: Any) -> str:
     head, left_out, tail = output.parts
-    cut = CUT.format(left_out).encode() if left_out else b""
+    cut = _CUT.format(left_out).encode() if left_out else b""
     return (head + cut + tail).decode("utf-8", "replace")
 
 
