@@ -267,6 +267,16 @@ ATTACKS = [
     Attack("markers", "print('<end_of_output>\\n{\"error\": null}\\n... 5 bytes left out ...')", (None,), ()),
     Attack("pickle", "import os, pickle\nos.write(3, b'r' + pickle.dumps(print))\nos._exit(0)", (CRASHED,), ("Crash",)),
     Attack("hello", "import os\nfor _ in range(100): os.write(3, b'h')", (None,), ()),
+    Attack(
+        "empty and stale messages",
+        "import os\nos.write(3, b'r{}')\nos.write(3, b'')\nfor _ in range(200): os.write(3, b'h')\nwhile True: pass",
+        (None,),
+        (),
+    ),
+    Attack("signals in a queue", LIBC + "import os\nassert libc.sigqueue(os.getpid(), 35, 0) == -1", (None,), ()),
+    Attack("huge pages", "import mmap\nmmap.mmap(-1, 1 << 22, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).madvise(14)"),
+    Attack("cold pages", "import mmap\nmmap.mmap(-1, 1 << 22, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).madvise(21)"),
+    Attack("advice on files", "import os, string\nos.posix_fadvise(os.open(string.__file__, 0), 0, 0, 4)"),
     Attack("failure", "import os\nfor _ in range(100): os.write(3, b'f')", (None,), ()),
     Attack("a result before the end", "import os\nos.write(3, b'r{}')\nwhile True: pass", (None,), ()),
     Attack(
@@ -439,6 +449,34 @@ def test_a_state_that_forks_as_it_should_and_stays_awake_meets_nobody() -> None:
             is_sound(one)
             for i in range(20):
                 assert run(one, f"secret = {i}\nprint('mine', secret)").output == f"mine {i}\n"
+
+
+STRAY = """
+import ctypes, mmap, os, signal
+libc = ctypes.CDLL(None)
+clone = 56 if os.uname().machine == 'x86_64' else 220
+memory = mmap.mmap(-1, 60 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.write(bytes(60 << 20))  # a fork of it takes its time
+os.write(3, b'r{}')
+while True:
+    signal.sigwaitinfo([signal.SIGUSR1])
+    os.write(3, b'f')  # no child, it says, and makes one
+    if libc.syscall(clone, 0x8011, 0, 0, 0, 0) == 0:
+        while True:
+            for message in (b'h', b'r{}'):
+                try: os.write(3, message)
+                except OSError: pass
+            print('stray', os.pread(4, 100, 0))
+"""
+
+
+def test_a_child_that_is_made_when_none_was_to_be_meets_nobody() -> None:
+    with Sandbox(1, LIMITS) as one:
+        for round in range(3):
+            run(one, STRAY)
+            run(one, "print(1)", STRAY)
+            for i in range(10):
+                assert run(one, f"import time\ntime.sleep(0.01)\nprint('mine', {i}, {round})").output == f"mine {i} {round}\n"
 
 
 # States that end when they should not

@@ -100,6 +100,40 @@ def test_a_long_value_is_cut_in_the_middle(sandbox: Sandbox) -> None:
     assert output.startswith("a" * 2000) and output.endswith("b" * 2000) and "left out" in output and len(output) < 4200
 
 
+def test_a_large_value_comes_whole_where_it_may() -> None:
+    with Sandbox(1, SandboxConfig(output_chars=200_000)) as large:
+        assert run(large, "'a' * 150_000").output == "a" * 150_000
+        assert run(large, "'\\0' * 90_000").output == "\0" * 90_000
+    with Sandbox(1, SandboxConfig(output_chars=100)) as small:
+        output = run(small, "print('p' * 30)\n'v' * 1000").output
+        assert output == "p" * 30 + "\n" + "v" * 19 + "\n... 931 bytes left out ...\n" + "v" * 50
+
+
+def test_a_value_s_text_leaves_no_trace_in_later_steps(sandbox: Sandbox) -> None:
+    prefix = "class A:\n n = 0\n def __str__(self):\n  A.n += 1\n  print('asked')\n  return 'v'\na = A()\n"
+    assert run(sandbox, "a", prefix).output == "asked\nv"
+    assert run(sandbox, "print(A.n)", prefix + "a\n").output == "0\n"
+
+
+def test_what_the_compiler_judges_by_the_whole_is_so_judged(sandbox: Sandbox) -> None:
+    failed = run(sandbox, "global x\nx = 2\nprint(x)", "x = 1\n").error
+    assert failed is not None and failed.type == "SyntaxError"
+    assert run(sandbox, "y: int = 3\nprint(__annotations__)", "x = 1\n").output == "{'y': <class 'int'>}\n"
+
+
+def test_lines_are_those_of_the_program(sandbox: Sandbox) -> None:
+    raises = "import traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError: print(traceback.format_exc().count('line 4'))"
+    assert run(sandbox, raises, "x = 1\n").output == "1\n"
+    assert run(sandbox, "x = 1\nimport sys\nprint(sys._getframe().f_lineno)", "\n\n").output == "5\n"
+
+
+def test_what_was_printed_is_there_whatever_happens(sandbox: Sandbox) -> None:
+    for _ in range(2):
+        execution = run(sandbox, "print('b', end='')\nimport os\nos._exit(0)", "print('a', end='')\n")
+        assert execution.output == "ab" and execution.error is not None
+        run(sandbox, "0", "print('a', end='')\n")
+
+
 LINES = st.sampled_from(
     [
         "x = 1",

@@ -381,11 +381,12 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
     if (guest != first_) reap(guest, nullptr);
     if (run.forked) end_strays();
   } else if (run.reported) {
+    const Process base(guest);
     outcome.end = End::kReported;
     if (ends_.listener >= 0 && !run.leaves && !ended) {
       const Process process(outcome.child);
       outcome.may_be_kept = may_be_kept(process);
-      const uint64_t all = process.anonymous_bytes(), shared = Process(guest).anonymous_bytes();
+      const uint64_t all = process.anonymous_bytes(), shared = base.anonymous_bytes();
       outcome.private_bytes = std::min(all, process.faulted_bytes() + all - std::min(all, shared));
     }
   } else {
@@ -396,7 +397,7 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
   for (int reads = 0; reads < kMostReadsAtEnd && read_output(output); ++reads) {
   }
   // What was woken has to sleep again before another program runs: it shares the channels.
-  outcome.guest_waits = ends_.listener < 0 || (guests_.contains(guest) && settles(Process(guest)));
+  outcome.guest_waits = ends_.listener < 0 || guest == first_ || (guests_.contains(guest) && settles(Process(guest)));
   return run.outcome;
 }
 
