@@ -38,7 +38,7 @@ constexpr std::chrono::seconds kMostForFirst{60}, kMostForFork{4};
 // From its report on a guest has so long to come to where it waits.
 constexpr std::chrono::milliseconds kMostToSettle{200};
 // A child that ends before it says hello is looked for so often.
-constexpr std::chrono::milliseconds kLookForChild{100};
+constexpr std::chrono::milliseconds kLookForChild{100}, kLookForOutput{4};
 // What a pipe holds, several times over: a thread that goes on printing is not listened to for ever.
 constexpr int kMostReadsAtEnd = 16;
 
@@ -338,38 +338,38 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
   bool timed_out = false, ended = false, ended_unheard = false;
   if (syscall(kernel::kPidfdSendSignal, guest_descriptor, SIGUSR1, nullptr, 0) != 0) run.failed = true;
   while (!run.reported && !run.failed && !ended && !ended_unheard && !timed_out) {
-    std::array<pollfd, 5> watched{{{ends_.output, POLLIN, 0},
-                                   {ends_.reports, POLLIN, 0},
+    std::array<pollfd, 4> watched{{{ends_.reports, POLLIN, 0},
                                    {ends_.listener, POLLIN, 0},  // a negative one is passed over
                                    {ends_.owner, 0, 0},
                                    {outcome.child < 0 ? guest_descriptor : run.child_ended, POLLIN, 0}}};
     using Milliseconds = std::chrono::milliseconds;
     auto wait = std::max(Milliseconds(0), std::chrono::ceil<Milliseconds>(run.deadline - Clock::now()));
     const bool awaits_hello = run.forked && outcome.child < 0;
-    if (awaits_hello) wait = std::min(wait, kLookForChild);
+    // Output alone wakes nobody: programs print in many small pieces, and the pipe holds 64 KiB of them.
+    wait = std::min(wait, awaits_hello ? kLookForChild : kLookForOutput);
     const int ready = poll(watched.data(), watched.size(), static_cast<int>(std::min<int64_t>(wait.count(), 1'000'000'000)));
     if (ready < 0 && errno != EINTR) fail("poll");
     if (ready == 0 && awaits_hello) ended_unheard = ended_early(run);
     if (ready > 0) {
-      if (watched[3].revents != 0) {
+      if (watched[2].revents != 0) {
         end_all();
         _exit(0);
       }
-      if (watched[1].revents != 0) read_report(run, output.limit());  // first: a child is known before its calls are judged
-      if (watched[2].revents != 0) decide(run);
-      if (watched[0].revents != 0) read_output(output);
-      if (watched[4].revents != 0) {
+      if (watched[0].revents != 0) read_report(run, output.limit());  // first: a child is known before its calls are judged
+      if (watched[1].revents != 0) decide(run);
+      if (watched[3].revents != 0) {
         if (outcome.child < 0) {
           while (outcome.child < 0 && read_report(run, output.limit())) {
           }
           run.failed = outcome.child < 0;
-        } else if (watched[4].fd == run.child_ended) {
+        } else if (watched[3].fd == run.child_ended) {
           while (!run.reported && read_report(run, output.limit())) {
           }
           ended = true;
         }
       }
     }
+    read_output(output);
     timed_out = Clock::now() >= run.deadline && !run.reported;
   }
   outcome.seconds = std::chrono::duration<double>(Clock::now() - started).count();
