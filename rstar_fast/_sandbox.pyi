@@ -4,7 +4,7 @@ The parts of the sandbox: what a process gives up, the confined side and the sid
 from __future__ import annotations
 import collections.abc
 import typing
-__all__: list[str] = ['End', 'GUEST_END', 'GUEST_ERRORS', 'GUEST_INPUT', 'GUEST_OUTPUT', 'GUEST_PROGRAM', 'GUEST_REPORTS', 'NEW_IPC', 'NEW_MOUNTS', 'NEW_NAMES', 'NEW_NETWORK', 'NEW_PROCESSES', 'NEW_USER', 'Outcome', 'Output', 'Supervisor', 'await_supervisor', 'change_root', 'drop_capabilities', 'fix_addresses', 'gather_memory', 'hear', 'install_filter', 'leave_namespaces', 'limit_resources', 'mount_base', 'next_program', 'open_channels', 'prepare_forks', 'prepare_guest', 'report', 'restrict_files', 'take_descriptor']
+__all__: list[str] = ['End', 'GUEST_END', 'GUEST_ERRORS', 'GUEST_INPUT', 'GUEST_OUTPUT', 'GUEST_PROGRAM', 'GUEST_REPORTS', 'NEW_IPC', 'NEW_MOUNTS', 'NEW_NAMES', 'NEW_NETWORK', 'NEW_PROCESSES', 'NEW_USER', 'Outcome', 'Output', 'Supervisor', 'await_supervisor', 'change_root', 'drop_capabilities', 'fix_addresses', 'gather_memory', 'hear', 'install_filter', 'leave_namespaces', 'limit_resources', 'mount_base', 'next_program', 'open_channels', 'prepare_forks', 'prepare_guest', 'report', 'report_value', 'restrict_files', 'take_descriptor']
 class Output:
     """
     Of a stream of bytes its beginning and its end, `limit` bytes together.
@@ -16,6 +16,10 @@ class Output:
     def copy(self) -> Output:
         """
         A copy that goes on by itself.
+        """
+    def skip(self, bytes: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        As if so many bytes came that nobody will ask for.
         """
     @property
     def parts(self) -> typing.Any:
@@ -116,6 +120,9 @@ class Outcome:
         """
         of a child that died, as os.wait has it
         """
+    @property
+    def value(self) -> bytes:
+        ...
 class Supervisor:
     """
     Has programs run in children of guests, and decides what they may.
@@ -201,6 +208,10 @@ def prepare_guest() -> None:
 def report(result: bytes) -> None:
     """
     Tells the supervisor what came of the program.
+    """
+def report_value(piece: bytes) -> None:
+    """
+    Tells the supervisor a piece of the value's text, 32 KiB at most, before the report.
     """
 def restrict_files(readable: collections.abc.Sequence[str], writable: str) -> int:
     """
