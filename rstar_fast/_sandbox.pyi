@@ -113,9 +113,6 @@ class Outcome:
     def report(self) -> bytes:
         ...
     @property
-    def seconds(self) -> float:
-        ...
-    @property
     def status(self) -> int:
         """
         of a child that died, as os.wait has it

@@ -41,6 +41,11 @@ class Program:
     code: str
     prefix: str = ""
 
+    @property
+    def before(self) -> str:
+        """The prefix as whole lines, so that the code behind it begins one: the program is `before + code`."""
+        return self.prefix if not self.prefix or self.prefix.endswith("\n") else self.prefix + "\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:

@@ -114,7 +114,6 @@ PYBIND11_MODULE(_sandbox, m) {
       .def_readonly("guest_waits", &Outcome::guest_waits, "the guest that was forked waits as before; else it is to be ended")
       .def_readonly("status", &Outcome::status, "of a child that died, as os.wait has it")
       .def_readonly("processor_s", &Outcome::processor_s)
-      .def_readonly("seconds", &Outcome::seconds)
       .def_readonly("private_bytes", &Outcome::private_bytes, "at most so much memory is the child's alone");
 
   m.def(

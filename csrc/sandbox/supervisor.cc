@@ -17,7 +17,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <system_error>
@@ -37,7 +36,7 @@ constexpr size_t kReadBytes = 1 << 16;
 constexpr std::chrono::seconds kMostForFirst{60}, kMostForFork{4};
 // From its report on a guest has so long to come to where it waits.
 constexpr std::chrono::milliseconds kMostToSettle{200};
-// A child that ends before it says hello is looked for so often.
+// A child that ends before it says hello is looked for so often, and output so often read while nothing else happens.
 constexpr std::chrono::milliseconds kLookForChild{100}, kLookForOutput{4};
 // What a pipe holds, several times over: a thread that goes on printing is not listened to for ever.
 constexpr int kMostReadsAtEnd = 16;
@@ -122,12 +121,17 @@ void Supervisor::end(pid_t guest) {
 }
 
 void Supervisor::end_kept(pid_t guest) {
+  if (strike(guest)) dying_.push_back(guest);
+}
+
+// Kills a guest, which is none from now on; false where it was none.
+bool Supervisor::strike(pid_t guest) {
   const auto found = guests_.find(guest);
-  if (found == guests_.end()) return;
+  if (found == guests_.end()) return false;
   syscall(kernel::kPidfdSendSignal, found->second, SIGKILL, nullptr, 0);
   close(found->second);
   guests_.erase(found);
-  dying_.push_back(guest);
+  return true;
 }
 
 void Supervisor::end_all() {
@@ -143,13 +147,7 @@ void Supervisor::bury() {
 }
 
 void Supervisor::reap(pid_t guest, Outcome* outcome) {
-  if (const auto found = guests_.find(guest); found != guests_.end()) {
-    syscall(kernel::kPidfdSendSignal, found->second, SIGKILL, nullptr, 0);
-    close(found->second);
-    guests_.erase(found);
-  } else {
-    kill(guest, SIGKILL);
-  }
+  if (!strike(guest)) kill(guest, SIGKILL);
   int status = 0;
   rusage usage{};
   while (wait4(guest, &status, 0, &usage) < 0) {
@@ -326,9 +324,8 @@ void Supervisor::end_strays() {
 }
 
 Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s, Output& output) {
-  const auto started = Clock::now();
   const auto time = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::min(timeout_s, 1e8)));
-  Run run{guest, {}, time, started + (guest == first_ ? kMostForFirst : kMostForFork)};
+  Run run{guest, {}, time, Clock::now() + (guest == first_ ? kMostForFirst : kMostForFork)};
   bury();
   run.forked = ends_.listener < 0;  // nobody is asked then
   settle();
@@ -347,7 +344,7 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
     const bool awaits_hello = run.forked && outcome.child < 0;
     // Output alone wakes nobody: programs print in many small pieces, and the pipe holds 64 KiB of them.
     wait = std::min(wait, awaits_hello ? kLookForChild : kLookForOutput);
-    const int ready = poll(watched.data(), watched.size(), static_cast<int>(std::min<int64_t>(wait.count(), 1'000'000'000)));
+    const int ready = poll(watched.data(), watched.size(), static_cast<int>(wait.count()));
     if (ready < 0 && errno != EINTR) fail("poll");
     if (ready == 0 && awaits_hello) ended_unheard = ended_early(run);
     if (ready > 0) {
@@ -372,7 +369,6 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
     read_output(output);
     timed_out = Clock::now() >= run.deadline && !run.reported;
   }
-  outcome.seconds = std::chrono::duration<double>(Clock::now() - started).count();
   if (ended_unheard) {
     outcome.end = End::kDied;
   } else if (outcome.child < 0) {

@@ -51,7 +51,6 @@ struct Outcome {
   bool guest_waits = false;  // the guest that was forked waits as before; else it is to be ended
   int status = 0;            // of an end by kDied or kTimedOut, as wait(2) has it
   double processor_s = 0;
-  double seconds = 0;
   uint64_t private_bytes = 0;  // at most so much memory is the child's alone
 };
 
@@ -95,6 +94,7 @@ class Supervisor {
   ssize_t hear_next(char* buffer, size_t size, pid_t& speaker) const;
   bool read_report(Run& run, size_t most_value);
   void decide(Run& run);
+  bool strike(pid_t guest);
   void reap(pid_t guest, Outcome* outcome);
   std::vector<pid_t> strays() const;
   bool is_stray(pid_t process) const;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -12,12 +11,12 @@ import threading
 import time
 
 from rstar_fast.grading.evaluation import Evaluation, from_message
+from rstar_fast.sandbox.child import is_heard, start_worker
 from rstar_fast.sandbox.protocol import Broken, receive, send
 from rstar_fast.types import RstarError, VerdictReason
 
 _START_S = 120.0
 _MOST_KNOWN = 20_000
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _NO_TIME = Evaluation(VerdictReason.TIMED_OUT)
 _NOT_UNDERSTOOD = Evaluation(VerdictReason.NOT_UNDERSTOOD)
 
@@ -106,9 +105,7 @@ class _Evaluator:
 
     def _reply(self, process: subprocess.Popen[bytes], timeout_s: float) -> Evaluation:
         descriptor = process.stdout.fileno()  # type: ignore[union-attr]
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(1000 * timeout_s):
+        if not is_heard(descriptor, timeout_s):
             return _NO_TIME
         return from_message(receive(descriptor))
 
@@ -117,15 +114,7 @@ class _Evaluator:
             self._registered = True
             atexit.register(self.stop)
             os.register_at_fork(after_in_child=self.forget)
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"PYTHONHASHSEED": "0"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rstar_fast.grading.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=environment,
-            start_new_session=True,
-        )
+        self._process = start_worker("rstar_fast.grading.worker")
         try:
             ready = self._reply(self._process, _START_S)
         except Broken:

@@ -247,8 +247,7 @@ class _Pool:
         """A worker is free again, and has the states of a program that it ran to its end: of the prefix and of the whole."""
         texts = []
         if ran is not None:
-            before = ran.prefix if not ran.prefix or ran.prefix.endswith("\n") else ran.prefix + "\n"
-            texts = [before.rstrip("\n"), (before + ran.code).rstrip("\n")]
+            texts = [ran.before.rstrip("\n"), (ran.before + ran.code).rstrip("\n")]
         with self._lock:
             self._free += 1
             for text in filter(None, texts):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import select
 import subprocess
-import sys
-import time
 from typing import Any
 
 from rstar_fast.config import SandboxConfig
+from rstar_fast.sandbox.child import is_heard, start_worker
 from rstar_fast.sandbox.layers import Confinement, Layer
 from rstar_fast.sandbox.protocol import Broken, receive, send
 from rstar_fast.types import CodeError, ErrorKind, Execution, Program, RstarError
@@ -19,7 +16,6 @@ _START_S = 120.0
 # The worker ends a program by itself, its prefix and a second try included; past this the worker is the one that hangs.
 _GRACE_S = 90.0
 _RUNS = 3
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 class NoAnswer(Broken):
@@ -42,18 +38,8 @@ class WorkerProcess:
 
     def __init__(self, config: SandboxConfig, omit: frozenset[Layer]) -> None:
         self._timeout_s = _RUNS * config.timeout_s + _GRACE_S
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        # A set prints the same in every run.
-        environment["PYTHONHASHSEED"] = "0"
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "rstar_fast.sandbox"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                env=environment,
-                start_new_session=True,  # Ctrl-C in a terminal reaches the caller only
-            )
+            self._process = start_worker("rstar_fast.sandbox")
         except OSError as error:
             raise RstarError(f"a sandbox worker did not start ({error}): free processes, memory or open files") from error
         try:
@@ -88,10 +74,7 @@ class WorkerProcess:
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        deadline = time.monotonic() + timeout_s
-        poll = select.poll()  # select() fails on descriptors over 1023
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+        if not is_heard(descriptor, timeout_s):
             raise NoAnswer(f"no answer within {timeout_s:g} s")
         return receive(descriptor)
 

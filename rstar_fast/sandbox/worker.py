@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rstar_fast import _sandbox
-from rstar_fast.programs import ErrorKind
+from rstar_fast.programs import ErrorKind, Program
 from rstar_fast.sandbox import confine
 from rstar_fast.sandbox.confine import GuestSettings
 from rstar_fast.sandbox.guest import LOAD_NUMERIC, Unit, serve
@@ -121,18 +121,17 @@ class _Worker:
         """Ends all guests."""
         self._supervisor.end_all()
 
-    def execute(self, prefix: str, code: str) -> dict[str, Any]:
+    def execute(self, program: Program) -> dict[str, Any]:
         """Runs code after its prefix; the reply. The meaning is that of the two written one after the other.
 
         Raises:
           _Gone: no program can be run any more.
         """
         started = time.monotonic()
-        result = self._of_steps(prefix, code)
+        result = self._of_steps(program.before, program.code)
         return {"output": result.output, "error": result.error, "seconds": time.monotonic() - started}
 
-    def _of_steps(self, prefix: str, code: str) -> _Result:
-        before = prefix if not prefix or prefix.endswith("\n") else prefix + "\n"
+    def _of_steps(self, before: str, code: str) -> _Result:
         whole = before + code
         root = self._root(whole)
         plain = whole if whole.isascii() else unicodedata.normalize("NFKC", whole)  # as names are read
@@ -361,12 +360,12 @@ def main() -> None:
     try:
         worker = _Worker(receive(0))
         # Where nothing can be confined, no program is to blame for it.
-        error = worker.execute("", "")["error"]
+        error = worker.execute(Program(""))["error"]
         missing = {layer.name: why for layer, why in worker.missing.items()}
         send(replies, {"failure": None if error is None else error["message"], "missing": missing})
         while True:
             request = receive(0)
-            send(replies, worker.execute(request["prefix"], request["code"]))
+            send(replies, worker.execute(Program(request["code"], request["prefix"])))
     except (Broken, _Gone):
         pass  # the pool has closed, or will start another worker
     finally:
