@@ -71,7 +71,7 @@ wheel: $(INSTALLED)
 stubs: $(INSTALLED)
 	for module in _core _sandbox; do \
 	  $(VENV)/bin/pybind11-stubgen rstar_fast.$$module --exit-code -o build/stubs && \
-	  cp build/stubs/rstar_fast/$$module.pyi rstar_fast/$$module.pyi || exit; done
+	  sed -E 's/^([A-Z_]+: [^=]+) = .*/\1/' build/stubs/rstar_fast/$$module.pyi > rstar_fast/$$module.pyi || exit; done
 
 lint: $(INSTALLED)
 	@test -x $(VENV)/bin/ruff || $(PIP) install -q ruff

@@ -84,6 +84,6 @@ def select_child(selector: str, value_sums: numpy.typing.NDArray[numpy.float64],
     """
     Positions of the children that UCT chooses for rollouts one after another, [rollouts] uint32, by one of SELECTORS: value_sums float64, visits uint32, in_flight uint16, all [n]. Each rollout sees those before it as virtual visits. All selectors give the same; searches use the first.
     """
-COMPILER: str = '12.2.0'
-NODE_BYTES: tuple = (16, 8, 8)
-SELECTORS: tuple = ('avx512', 'avx2', 'plain')
+COMPILER: str
+NODE_BYTES: tuple
+SELECTORS: tuple

@@ -4,7 +4,7 @@ The parts of the sandbox: what a process gives up, the confined side and the sid
 from __future__ import annotations
 import collections.abc
 import typing
-__all__: list[str] = ['End', 'GUEST_END', 'GUEST_ERRORS', 'GUEST_INPUT', 'GUEST_OUTPUT', 'GUEST_PROGRAM', 'GUEST_REPORTS', 'NEW_IPC', 'NEW_MOUNTS', 'NEW_NAMES', 'NEW_NETWORK', 'NEW_PROCESSES', 'NEW_USER', 'Outcome', 'Output', 'Supervisor', 'await_supervisor', 'change_root', 'drop_capabilities', 'fix_addresses', 'gather_memory', 'hear', 'install_filter', 'leave_namespaces', 'limit_resources', 'mount_base', 'next_program', 'open_channels', 'prepare_forks', 'prepare_guest', 'report', 'report_value', 'restrict_files', 'take_descriptor']
+__all__: list[str] = ['End', 'GUEST_END', 'GUEST_ERRORS', 'GUEST_INPUT', 'GUEST_OUTPUT', 'GUEST_PROGRAM', 'GUEST_REPORTS', 'NEW_IPC', 'NEW_MOUNTS', 'NEW_NAMES', 'NEW_NETWORK', 'NEW_PROCESSES', 'NEW_USER', 'Outcome', 'Output', 'Supervisor', 'await_supervisor', 'can_place_blocks', 'change_root', 'drop_capabilities', 'fix_addresses', 'gather_memory', 'hear', 'install_filter', 'leave_blocks', 'leave_namespaces', 'limit_resources', 'mount_base', 'name_blocks', 'next_program', 'open_channels', 'place_blocks', 'prepare_forks', 'prepare_guest', 'report', 'report_value', 'restrict_files', 'spread_blocks', 'take_descriptor', 'written_blocks']
 class Output:
     """
     Of a stream of bytes its beginning and its end, `limit` bytes together.
@@ -150,6 +150,10 @@ def await_supervisor() -> None:
     """
     Waits until the supervisor wakes it.
     """
+def can_place_blocks() -> bool:
+    """
+    Whether this Python's memory is laid out in a way that is known here.
+    """
 def change_root(base: str, readable: collections.abc.Sequence[str]) -> None:
     """
     Makes base/root the root: in it the `readable` paths, read-only, some devices, and the scratch folder as /scratch and /tmp.
@@ -174,6 +178,10 @@ def install_filter(*, supervised: bool, may_write: bool) -> int:
     """
     Installs the system-call filter; returns the descriptor at which the supervisor is asked, -1 where there is none.
     """
+def leave_blocks() -> None:
+    """
+    Has blocks lie where Python puts them from now on.
+    """
 def leave_namespaces(flags: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Leaves the namespaces that `flags` (NEW_...) name for new ones.
@@ -186,6 +194,10 @@ def mount_base(base: str, scratch_bytes: typing.SupportsInt | typing.SupportsInd
     """
     Mounts a file system in memory over the folder `base`, with base/root, empty, and base/scratch, limited.
     """
+def name_blocks(loaded: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Says what is being loaded, from which blocks of memory have their names.
+    """
 def next_program() -> bytes:
     """
     Waits to be forked; returns in the child, with its program.
@@ -193,6 +205,10 @@ def next_program() -> bytes:
 def open_channels() -> tuple[int, int, int, int, int, int]:
     """
     Descriptors of the supervisor's end and the guests' end of each: the pipe for output, the socket for reports, the program.
+    """
+def place_blocks(names: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+    """
+    Has the blocks of these names, in rising order, lie side by side from now on.
     """
 def prepare_forks() -> None:
     """
@@ -214,19 +230,27 @@ def restrict_files(readable: collections.abc.Sequence[str], writable: str) -> in
     """
     Landlock; `writable` may be empty. Returns the version of the kernel's.
     """
+def spread_blocks() -> None:
+    """
+    Has each block of memory lie on a page of its own from now on.
+    """
 def take_descriptor(process: typing.SupportsInt | typing.SupportsIndex, descriptor: typing.SupportsInt | typing.SupportsIndex) -> int:
     """
     A descriptor of another process, as one of this process.
     """
-GUEST_END: int = 5
-GUEST_ERRORS: int = 2
-GUEST_INPUT: int = 0
-GUEST_OUTPUT: int = 1
-GUEST_PROGRAM: int = 4
-GUEST_REPORTS: int = 3
-NEW_IPC: int = 134217728
-NEW_MOUNTS: int = 131072
-NEW_NAMES: int = 67108864
-NEW_NETWORK: int = 1073741824
-NEW_PROCESSES: int = 536870912
-NEW_USER: int = 268435456
+def written_blocks() -> list[int]:
+    """
+    Of the spread blocks, the names of those that a fork has written.
+    """
+GUEST_END: int
+GUEST_ERRORS: int
+GUEST_INPUT: int
+GUEST_OUTPUT: int
+GUEST_PROGRAM: int
+GUEST_REPORTS: int
+NEW_IPC: int
+NEW_MOUNTS: int
+NEW_NAMES: int
+NEW_NETWORK: int
+NEW_PROCESSES: int
+NEW_USER: int

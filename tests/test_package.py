@@ -118,11 +118,12 @@ def test_search_pickles_by_name_and_keeps_its_signature() -> None:
 
 @pytest.mark.parametrize("module", ["_core", "_sandbox"])
 def test_the_stub_matches_the_compiled_module(repository: Path, tmp_path: Path, module: str) -> None:
-    """`make stubs` writes it; formatting may differ."""
+    """`make stubs` writes it; formatting may differ, and constants are without values, which are each machine's own."""
     script = Path(sys.executable).with_name("pybind11-stubgen")
     done = subprocess.run([script, f"rstar_fast.{module}", "--exit-code", "-o", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    generated, committed = (
-        ast.dump(ast.parse((folder / "rstar_fast" / f"{module}.pyi").read_text("utf-8"))) for folder in (tmp_path, repository)
-    )
-    assert generated == committed, f"rstar_fast/{module}.pyi is out of date: run `make stubs`"
+    generated, committed = (ast.parse((folder / "rstar_fast" / f"{module}.pyi").read_text("utf-8")) for folder in (tmp_path, repository))
+    for statement in generated.body:
+        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target).isupper():
+            statement.value = None
+    assert ast.dump(generated) == ast.dump(committed), f"rstar_fast/{module}.pyi is out of date: run `make stubs`"

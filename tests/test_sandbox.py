@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import children
 
 from rstar_fast.config import SandboxConfig
 from rstar_fast.sandbox import Sandbox
@@ -49,19 +50,6 @@ def output(execution: Execution) -> str:
 def error(execution: Execution) -> CodeError:
     assert execution.error is not None, execution
     return execution.error
-
-
-def children(of: int | None = None) -> set[int]:
-    """The processes a process has started, those included that have ended and were not collected."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text() if entry.name.isdigit() else ""
-        except OSError:
-            continue  # it ended
-        if fields and int(fields.rpartition(")")[2].split()[1]) == (of or os.getpid()):
-            found.add(int(entry.name))
-    return found
 
 
 @pytest.fixture

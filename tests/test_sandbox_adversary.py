@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import below
 
 from rstar_fast.config import SandboxConfig
 from rstar_fast.sandbox import Sandbox
@@ -480,17 +481,6 @@ def test_a_child_that_is_made_when_none_was_to_be_meets_nobody() -> None:
 
 
 # States that end when they should not
-
-
-def below(parent: int) -> Iterator[int]:
-    """The processes that a process has started, and they in turn."""
-    found = []
-    with contextlib.suppress(OSError):  # it ended
-        for task in Path(f"/proc/{parent}/task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
-    for child in found:
-        yield child
-        yield from below(child)
 
 
 def guests(others: set[int]) -> set[int]:

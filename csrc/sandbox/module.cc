@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "blocks.h"
 #include "confine.h"
 #include "filter.h"
 #include "guest.h"
@@ -75,6 +76,12 @@ PYBIND11_MODULE(_sandbox, m) {
   m.def("prepare_forks", &prepare_forks, "Arranges this process's memory so that forks of it, and of its children, are cheap.");
   m.def("fix_addresses", &fix_addresses,
         "Has what this process executes from now on lie at the same addresses in every run; False where it does already, or cannot.");
+  m.def("can_place_blocks", &can_place_blocks, "Whether this Python's memory is laid out in a way that is known here.");
+  m.def("name_blocks", &name_blocks, py::arg("loaded"), "Says what is being loaded, from which blocks of memory have their names.");
+  m.def("spread_blocks", &spread_blocks, "Has each block of memory lie on a page of its own from now on.");
+  m.def("written_blocks", &written_blocks, "Of the spread blocks, the names of those that a fork has written.");
+  m.def("place_blocks", &place_blocks, py::arg("names"), "Has the blocks of these names, in rising order, lie side by side from now on.");
+  m.def("leave_blocks", &leave_blocks, "Has blocks lie where Python puts them from now on.");
   m.def("take_descriptor", &take_descriptor, py::arg("process"), py::arg("descriptor"),
         "A descriptor of another process, as one of this process.");
 

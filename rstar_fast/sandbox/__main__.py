@@ -1,4 +1,4 @@
-"""What a worker process runs: `python -m rstar_fast.sandbox`."""
+"""What a worker process runs, `python -m rstar_fast.sandbox [FILE]`, and the observer that makes the file, `... --observe FILE`."""
 
 import os
 import sys
@@ -9,6 +9,13 @@ if _sandbox.fix_addresses():
     os.execv(sys.executable, sys.orig_argv)
 _sandbox.gather_memory()  # before anything else is loaded: what is in memory now, every fork will have
 
-from rstar_fast.sandbox.worker import main  # noqa: E402
+from rstar_fast.sandbox import blocks, observer  # noqa: E402  # both here and there: what follows is then the same
 
-main()
+if sys.argv[1:2] == ["--observe"]:
+    observer.observe(sys.argv[2])
+else:
+    for given in sys.argv[1:2]:
+        blocks.place(given)
+    from rstar_fast.sandbox.worker import main
+
+    main()

@@ -10,8 +10,8 @@ import sys
 _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
-def start_worker(module: str) -> subprocess.Popen[bytes]:
-    """Starts a Python that runs a module and has next to nothing of our environment.
+def start_worker(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Starts a Python that runs a module, with its arguments, and has next to nothing of our environment.
 
     Raises:
       OSError: no process can be started.
@@ -19,7 +19,7 @@ def start_worker(module: str) -> subprocess.Popen[bytes]:
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment["PYTHONHASHSEED"] = "0"  # a set prints the same in every run
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", module],
+        [sys.executable, "-P", "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

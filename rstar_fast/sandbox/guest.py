@@ -23,6 +23,7 @@ from typing import NamedTuple, NoReturn
 
 from rstar_fast import _sandbox
 from rstar_fast.programs import ErrorKind
+from rstar_fast.sandbox import blocks
 from rstar_fast.sandbox.confine import GuestSettings, confine_guest, filter_calls
 from rstar_fast.sandbox.layers import Layer
 
@@ -97,6 +98,7 @@ def warm_up() -> None:
     import sympy.core.random
 
     for source in _REHEARSAL:
+        blocks.name_loaded(source)
         exec(compile(source, "<rehearsal>", "exec"), {})
     sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
 
@@ -249,22 +251,31 @@ def _prepare_streams() -> io.TextIOWrapper:
     return output
 
 
-def serve(settings: GuestSettings) -> NoReturn:
-    """The life of the first guest, and from the fork on of every other. Its descriptors are in place."""
-    main = types.ModuleType("__main__")
-    main.__dict__["__builtins__"] = builtins
-    output = _prepare_streams()
+def load(output: io.TextIOWrapper) -> list[bytearray]:
+    """Loads all that guests have in common, and what they give back when memory ends; `output` is what they print to."""
+    blocks.name_loaded("load")
+    _fix_chance()
     reserve = [bytearray(_RESERVE_BYTES)]
     for _ in range(2):  # what every program needs lies together then, in the first pages
         for source in ("value = [1 + 2, 'a']\nprint(end='')", "for value in range(3):\n    value += 1\nvalue", "1 / 0"):
             unit = Unit.from_bytes(Unit(source, 0, False, False, 100).to_bytes())
             json.dumps(run(unit, {"__builtins__": builtins}, []) or _flush(output)).encode("ascii")
     warm_up()
-    _fix_chance()
+    random.seed(0)
+    gc.collect()
+    blocks.leave()
+    gc.freeze()  # the collector would touch, and so copy, every page shared with the children
+    return reserve
+
+
+def serve(settings: GuestSettings) -> NoReturn:
+    """The life of the first guest, and from the fork on of every other. Its descriptors are in place."""
+    main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    output = _prepare_streams()
+    reserve = load(output)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
-    gc.collect()
-    gc.freeze()  # the collector would touch, and so copy, every page shared with the children
     _sandbox.prepare_forks()
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")  # where the system runs out of memory, a program is to go before its supervisor or the caller

@@ -8,6 +8,7 @@ from typing import Any
 from rstar_fast.config import SandboxConfig
 from rstar_fast.sandbox.child import is_heard, start_worker
 from rstar_fast.sandbox.layers import Confinement, Layer
+from rstar_fast.sandbox.placement import placement_file
 from rstar_fast.sandbox.protocol import Broken, receive, send
 from rstar_fast.types import CodeError, ErrorKind, Execution, Program, RstarError
 
@@ -39,7 +40,7 @@ class WorkerProcess:
     def __init__(self, config: SandboxConfig, omit: frozenset[Layer]) -> None:
         self._timeout_s = _RUNS * config.timeout_s + _GRACE_S
         try:
-            self._process = start_worker("rstar_fast.sandbox")
+            self._process = start_worker("rstar_fast.sandbox", placement_file())
         except OSError as error:
             raise RstarError(f"a sandbox worker did not start ({error}): free processes, memory or open files") from error
         try:

@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 
 from rstar_fast import _sandbox
 from rstar_fast.programs import ErrorKind, Program
-from rstar_fast.sandbox import confine
+from rstar_fast.sandbox import blocks, confine, guest
 from rstar_fast.sandbox.confine import GuestSettings
-from rstar_fast.sandbox.guest import LOAD_NUMERIC, Unit, serve
+from rstar_fast.sandbox.guest import LOAD_NUMERIC, Unit
 from rstar_fast.sandbox.layers import Layer
 from rstar_fast.sandbox.protocol import Broken, receive, send
 
@@ -96,6 +96,7 @@ class _Worker:
         if first == 0:
             null = os.open(os.devnull, os.O_RDWR)
             _become_guest(settings, null, guest_output, guest_reports, guest_program)
+        blocks.leave()
         os.close(guest_output)
         os.close(guest_reports)
         said = json.loads(_heard(reports))
@@ -344,7 +345,7 @@ def _become_guest(settings: GuestSettings, *descriptors: int) -> NoReturn:
         for descriptor, place in ((null, 0), (output, 1), (reports, _sandbox.GUEST_REPORTS), (program, _sandbox.GUEST_PROGRAM)):
             os.dup2(descriptor, place)
         os.closerange(_sandbox.GUEST_END, 4096)
-        serve(settings)
+        guest.serve(settings)
     except BaseException:
         traceback.print_exc()
     finally:
