@@ -29,7 +29,7 @@ ROWS = (
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 STRANGERS = ROW_OF["search"]  # the parts of this row never import one another: they meet in files
-SANDBOX_GUEST = "rstar_fast/sandbox/guest.py"  # runs the code of steps, confined: the one place that may
+RUNS_STEPS = "rstar_fast/sandbox/running.py"  # runs the code of steps, confined: the one place that may
 RAY_FILE = "rstar_fast/distributed.py"
 RUNS_TEXT = {"exec", "eval", "compile", "__import__"}
 RUNS_TEXT_OF_SYMPY = {"parse_expr"}  # evaluates its text as Python
@@ -218,7 +218,7 @@ def test_only_the_sandbox_worker_runs_text_as_code() -> None:
         f"{relative(file)}:{node.lineno}: {ast.unparse(node)}"
         for folder in (PACKAGE, "kernels")
         for file in sources(folder)
-        if relative(file) != SANDBOX_GUEST
+        if relative(file) != RUNS_STEPS
         for node in text_runners(ast.parse(file.read_text("utf-8")))
     ]
     assert not wrong, "\n".join(wrong)

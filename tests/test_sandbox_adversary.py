@@ -6,7 +6,6 @@ Every attack is made three times: as a first step, as a later step, and as a ste
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import platform

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rstar_fast import _core
+from rstar_fast.sandbox.child import usable_cores
 
 bench = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
 
@@ -70,7 +70,7 @@ def tree(
 ) -> None:
     """Microbenchmarks of the search tree, with a free evaluator: 32 children a node, depth 16, c = 2."""
     console = Console()
-    most = threads or len(os.sched_getaffinity(0))
+    most = threads or usable_cores()
     found: list[Measurement] = []
     started = time.monotonic()
     with console.status("measuring ...") as status:
@@ -216,7 +216,7 @@ def provenance() -> dict[str, Any]:
     return {
         "commit": _git("rev-parse", "--short=12", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{_processor()}, {usable_cores()} cores",
         "python": platform.python_version(),
         "compiler": _core.COMPILER,
         **{name: version(name) for name in ("rstar_fast", "numpy", "torch", "transformers")},

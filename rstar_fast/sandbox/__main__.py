@@ -1,7 +1,14 @@
-"""What a worker process runs, `python -m rstar_fast.sandbox [FILE]`, and the observer that makes the file, `... --observe FILE`."""
+"""A worker process, `python -m rstar_fast.sandbox [FILE]`, and the observer that makes the file, `... --observe FILE`."""
 
 import os
 import sys
+from importlib.util import find_spec
+
+if find_spec("rstar_fast._sandbox") is None:  # not Linux, or not a processor that its filter knows
+    from rstar_fast.sandbox.portable import main
+
+    main()
+    sys.exit()
 
 from rstar_fast import _sandbox
 

@@ -10,6 +10,13 @@ import sys
 _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
+def usable_cores() -> int:
+    """How many cores this process may use, where the system tells; else how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def start_worker(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     """Starts a Python that runs a module, with its arguments, and has next to nothing of our environment.
 

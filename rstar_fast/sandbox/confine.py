@@ -9,7 +9,6 @@ Each layer alone keeps most of what a program might try from succeeding; togethe
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 
 from rstar_fast import _sandbox
 from rstar_fast.sandbox.layers import Layer
+from rstar_fast.sandbox.results import processor_seconds
 
 SCRATCH_FILES = 256
 _DESCRIPTORS = 64
@@ -57,11 +57,6 @@ class GuestSettings:
     base: str | None
     readable: tuple[str, ...]
     omit: frozenset[Layer]
-
-
-def processor_seconds(cpu_s: float) -> int:
-    """The limit on processor time: the kernel counts whole seconds."""
-    return math.ceil(min(cpu_s, 1e9))
 
 
 def readable_paths() -> tuple[str, ...]:

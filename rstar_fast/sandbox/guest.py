@@ -1,4 +1,4 @@
-"""The confined side: loads the mathematics once, gives up its rights, and is forked for every program. The one place that runs code.
+"""The confined side: loads the mathematics once, gives up its rights, and is forked for every program.
 
 A child runs its program in the namespace that its parent left, reports, and waits to be forked itself: it then is the snapshot
 from which the next steps start. What a program does to its process, that process and its descendants have to live with, nobody
@@ -7,261 +7,38 @@ else.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import gc
 import io
 import json
 import os
-import random
-import re
 import signal
 import sys
 import types
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from rstar_fast import _sandbox
-from rstar_fast.programs import ErrorKind
 from rstar_fast.sandbox import blocks
 from rstar_fast.sandbox.confine import GuestSettings, confine_guest, filter_calls
 from rstar_fast.sandbox.layers import Layer
+from rstar_fast.sandbox.running import Unit, fix_chance, flush, load_numeric, open_streams, run, warm_up
 
-_MESSAGE_CHARACTERS = 500
 _RESERVE_BYTES = 1 << 20
-_CALL = re.compile(r"[A-Za-z_][\w.]*\(.*\)$")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = [^;]*$")
-_MAY_BE_DOCSTRING = re.compile(r"(?:\s|#.*\n)*\w{0,2}['\"(]")
-# At the beginning of a line: what the compiler judges by the whole program.
-_OF_THE_WHOLE = re.compile(r"^(?:global\b|(?!(?:else|try|finally|except)\b)[^\W\d]\w*[ \t]*:(?!=))", re.MULTILINE)
-_PIECE_BYTES = 1 << 15
-_NOT_APART: dict[str, object] = {"apart": False}
-# What steps do with sympy: at its first use it loads modules, fills tables and orders its dispatchers, which no child shall repeat.
-_REHEARSAL = (
-    "from sympy import *; x = Symbol('x'); str(solve(x**2 - 3*x + 2, x)), str(solve(Eq(x**2, 2), x)), str(factor(x**2 - 1))",
-    "from sympy import *; x, y = symbols('x y'); str(solve([x + y - 3, x - y - 1], [x, y])), str(expand((x + y)**2)), str(Eq(x, y))",
-    "from sympy import *; x = Symbol('x'); str(simplify(sin(x)**2 + cos(x)**2)), str((x**2 + 1).subs(x, 3)), str(diff(x**3, x).subs(x, 2))",
-    "from sympy import *; x = Symbol('x'); str(integrate(x**2, (x, 0, 1))), str(limit(sin(x)/x, x, 0)), str(summation(x, (x, 1, 10)))",
-    "from sympy import *; str(factorint(84)), str(divisors(84)), str(gcd(84, 36)), str(lcm(4, 6)), isprime(97), nextprime(90), totient(9)",
-    "from sympy import *; str(binomial(8, 3)), str(factorial(5)), str(Rational(1, 3) + Rational(2, 5)), float(Rational(1, 3)), N(pi, 10)",
-    "from sympy import *; str(sqrt(50)), sqrt(50).evalf(5), str(simplify(sqrt(8)/2)), str(nsimplify(0.5)), int(floor(sqrt(7))), ceiling(2.5)",
-    "from sympy import *; M = Matrix([[1, 2], [3, 4]]); str(M.det()), str(M.inv()), str(M * M), str(Point(0, 0).distance(Point(3, 4)))",
-)
 _NOTHING = b"{}"
 LOAD_NUMERIC = b"load numeric"  # no unit: it has no header
-
-
-class Unit(NamedTuple):
-    """What a child is to run.
-
-    Attributes:
-      source: Python code.
-      line: how many lines of the whole program stand before it.
-      goes_on: other code has run before it in the same namespace.
-      is_last: the value of its last expression is wanted.
-      most_bytes: of that value's text.
-    """
-
-    source: str
-    line: int
-    goes_on: bool
-    is_last: bool
-    most_bytes: int
-
-    def to_bytes(self) -> bytes:
-        return b"%d %d %d %d\n" % self[1:] + self.source.encode("utf-8", "surrogatepass")
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Unit:
-        header, _, source = data.partition(b"\n")
-        line, goes_on, is_last, most_bytes = header.split()
-        return cls(source.decode("utf-8", "surrogatepass"), int(line), goes_on == b"1", is_last == b"1", int(most_bytes))
-
-
-class _NotApart(Exception):
-    """A unit cannot be run after the code before it: only the two together."""
-
-
-def warm_up() -> None:
-    """Loads what steps import, so that every child finds it loaded."""
-    import collections  # noqa: F401
-    import datetime  # noqa: F401
-    import decimal  # noqa: F401
-    import fractions  # noqa: F401
-    import functools  # noqa: F401
-    import itertools  # noqa: F401
-    import math  # noqa: F401
-    import re  # noqa: F401
-    import statistics  # noqa: F401
-
-    import sympy
-    import sympy.core.random
-
-    for source in _REHEARSAL:
-        blocks.name_loaded(source)
-        exec(compile(source, "<rehearsal>", "exec"), {})
-    sympy.core.random.seed(0)  # of its own: sympy draws where it factors and where it tests for zero
-
-
-def load_numeric() -> None:
-    """Loads what costs every fork, but is needed by few programs only."""
-    # Threads of its own would not come along in a fork.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    import numpy
-
-    os.environ.clear()
-    numpy.linalg.solve(numpy.eye(2), numpy.ones(2))
-    numpy.random.seed(0)
-
-
-def _fix_chance() -> None:
-    """Has all that is drawn from the system be drawn from a fixed seed: a program gives the same in every run."""
-    draw = random.Random(0).randbytes
-    os.urandom = draw
-    random._urandom = draw  # type: ignore[attr-defined]
-    seed = random.Random.seed
-
-    def seed_from_draw(self: random.Random, a: object = None, version: int = 2) -> None:
-        seed(self, draw(32) if a is None else a, version)  # type: ignore[arg-type]
-
-    random.Random.seed = seed_from_draw  # type: ignore[method-assign,assignment]
-    random.seed = random._inst.seed  # type: ignore[attr-defined]
-    random.seed(0)
-
-
-def _text(value: object) -> str:
-    """What an exception says, as far as it is told; its text may fail, being the program's code."""
-    try:
-        return str(value)[:_MESSAGE_CHARACTERS]
-    except BaseException:  # hostile __str__; the type's name is all there is to tell
-        return ""
-
-
-def _describe(error: BaseException) -> dict[str, object]:
-    kind = ErrorKind.OUT_OF_MEMORY if isinstance(error, MemoryError) else ErrorKind.RAISED
-    return {"kind": kind.value, "type": type(error).__name__[:_MESSAGE_CHARACTERS], "message": _text(error)}
-
-
-def _compiled(unit: Unit) -> tuple[types.CodeType, types.CodeType | None]:
-    """The unit's statements; where the last one is an expression, apart from the others.
-
-    Raises:
-      _NotApart: the unit has no statement whose value could be the program's.
-    """
-    if unit.goes_on and _OF_THE_WHOLE.search(unit.source):
-        raise _NotApart
-    # Most steps end in a line that is a call or an assignment. Where what stands before it is whole by itself, the line is the
-    # last statement, and no tree has to be made, which costs more than compiling. Newlines put each at its line of the program.
-    source = "\n" * unit.line + unit.source
-    before, _, line = source.rstrip().rpartition("\n")
-    mode = "eval" if _CALL.match(line) else "exec" if _ASSIGNMENT.match(line) else None
-    if mode is not None and not _MAY_BE_DOCSTRING.match(before):
-        with contextlib.suppress(SyntaxError, ValueError, OverflowError):
-            last_line = "\n" * (before.count("\n") + 1) + line if before else line
-            return compile(before, "<step>", "exec", 0, True), compile(last_line, "<step>", mode, 0, True)
-    tree = compile(source, "<step>", "exec", ast.PyCF_ONLY_AST, True)
-    body, last = tree.body, None
-    if unit.goes_on and unit.is_last and not body:
-        raise _NotApart
-    if unit.goes_on and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        body.insert(0, ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0))  # else it would be a docstring
-    if body and isinstance(body[-1], ast.Expr):
-        last = compile(ast.Expression(body[-1].value), "<step>", "eval", 0, True)
-        if not isinstance(body[-1].value, ast.Constant):  # which does nothing, or is the program's docstring
-            del body[-1]
-    return compile(tree, "<step>", "exec", 0, True), last
-
-
-def _is_plain(value: object, most: int = 1000) -> bool:
-    """Whether no code of the program's can be behind a value's text."""
-    kind = type(value)
-    if kind in (list, tuple, set, frozenset, dict):
-        items = [*value.items()] if isinstance(value, dict) else [*value]  # type: ignore[call-overload]
-        return len(items) <= most and all(_is_plain(item, most // 10) for item in items)
-    return kind in (int, float, complex, str, bytes, bool, type(None))
-
-
-def _report_value(value: object, most_bytes: int) -> dict[str, object]:
-    """Reports the text of a value, as much of it as can be kept; returns what else there is to say of it."""
-    plain = _is_plain(value)
-    data = str(value).encode("utf-8", "backslashreplace")
-    half = most_bytes // 2
-    begin = data[: most_bytes - half]
-    rest = data[len(begin) :]
-    end = rest[max(0, len(rest) - half) :]
-    kept = begin + end
-    for at in range(0, len(kept), _PIECE_BYTES):
-        _sandbox.report_value(kept[at : at + _PIECE_BYTES])
-    said: dict[str, object] = {"begin": len(begin), "left_out": len(rest) - len(end)}
-    # The text of another value may have run the program's code, which no later step shall notice.
-    return said if plain else {**said, "stirred": True}
-
-
-def run(unit: Unit, names: dict[str, object], reserve: list[bytearray]) -> dict[str, object]:
-    """Runs a unit; returns what is reported of it: an error, or the text of the last expression's value if it is not None.
-
-    `reserve` is given back when a program has run out of memory: saying so takes some.
-
-    The value is the reference's way (microsoft/rStar: the last expression is evaluated, and what it gives is shown after what
-    was printed).
-    """
-    try:
-        try:
-            statements, last = _compiled(unit)
-        except _NotApart:
-            return _NOT_APART
-        except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-            # Not whole by itself: maybe it goes on with a block that earlier code has begun, or begins one itself.
-            return _NOT_APART if unit.goes_on or not unit.is_last else _describe(error)
-        exec(statements, names)
-        value = eval(last, names) if last is not None else None
-        return {} if value is None or not unit.is_last else _report_value(value, unit.most_bytes)
-    except SystemExit as error:
-        code = error.code
-        if code is not None and not (type(code) in (int, bool) and code == 0):
-            return {"kind": ErrorKind.RAISED.value, "type": "SystemExit", "message": _text(code)}
-        return {"left": True}
-    except BaseException as error:  # whatever a program raises is its result
-        reserve.clear()
-        return _describe(error)
-
-
-def _flush(output: io.TextIOWrapper) -> dict[str, object]:
-    try:
-        if sys.stdout is not output:
-            sys.stdout.flush()
-        output.flush()
-    except BaseException as error:  # a program may have closed or replaced its output
-        return _describe(error)
-    return {}
-
-
-def _prepare_streams() -> io.TextIOWrapper:
-    sys.stdin = sys.__stdin__ = open(_sandbox.GUEST_INPUT, encoding="utf-8", closefd=False)
-    # Nothing is held back: what was printed before a crash or the time limit is there, from whatever state it was printed.
-    output = io.TextIOWrapper(
-        io.FileIO(_sandbox.GUEST_OUTPUT, "wb", closefd=False),  # type: ignore[arg-type]
-        "utf-8",
-        "backslashreplace",
-        "\n",
-        write_through=True,
-    )
-    sys.stdout = sys.__stdout__ = output
-    sys.stderr = sys.__stderr__ = open(_sandbox.GUEST_ERRORS, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    return output
 
 
 def load(output: io.TextIOWrapper) -> list[bytearray]:
     """Loads all that guests have in common, and what they give back when memory ends; `output` is what they print to."""
     blocks.name_loaded("load")
-    _fix_chance()
+    fix_chance()
     reserve = [bytearray(_RESERVE_BYTES)]
     for _ in range(2):  # what every program needs lies together then, in the first pages
         for source in ("value = [1 + 2, 'a']\nprint(end='')", "for value in range(3):\n    value += 1\nvalue", "1 / 0"):
             unit = Unit.from_bytes(Unit(source, 0, False, False, 100).to_bytes())
-            json.dumps(run(unit, {"__builtins__": builtins}, []) or _flush(output)).encode("ascii")
-    warm_up()
-    random.seed(0)
+            json.dumps(run(unit, {"__builtins__": builtins}, [], _sandbox.report_value) or flush(output)).encode("ascii")
+    warm_up(blocks.name_loaded)
     gc.collect()
     blocks.leave()
     gc.freeze()  # the collector would touch, and so copy, every page shared with the children
@@ -272,7 +49,7 @@ def serve(settings: GuestSettings) -> NoReturn:
     """The life of the first guest, and from the fork on of every other. Its descriptors are in place."""
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
-    output = _prepare_streams()
+    output = open_streams(_sandbox.GUEST_INPUT, _sandbox.GUEST_OUTPUT, _sandbox.GUEST_ERRORS)
     reserve = load(output)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
@@ -290,6 +67,7 @@ def serve(settings: GuestSettings) -> NoReturn:
         _sandbox.report(b"ready")
     sys.modules["__main__"] = main
     dumps, next_program, report, leave = json.dumps, _sandbox.next_program, _sandbox.report, os._exit
+    report_value = _sandbox.report_value
     names = main.__dict__
     while True:  # the program may replace what modules hold, not what stands here
         data = next_program()
@@ -300,8 +78,8 @@ def serve(settings: GuestSettings) -> NoReturn:
                 load_numeric()
                 report(_NOTHING)
                 continue
-            said = run(Unit.from_bytes(data), names, reserve)
-            flushed = _flush(output)
+            said = run(Unit.from_bytes(data), names, reserve, report_value)
+            flushed = flush(output)
             said = said or flushed
             report(dumps(said).encode("ascii") if said else _NOTHING)
         except BaseException:  # the result is missing, which says "crashed"

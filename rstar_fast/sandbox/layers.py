@@ -45,5 +45,8 @@ class Confinement:
         return [layer for layer in required if layer in self.missing]
 
     def __str__(self) -> str:
-        missing = ", ".join(f"{layer.name} ({reason})" for layer, reason in self.missing.items())
+        layers: dict[str, list[str]] = {}
+        for layer, reason in self.missing.items():
+            layers.setdefault(reason, []).append(layer.name)
+        missing = ", ".join(f"{', '.join(names)} ({reason})" for reason, names in layers.items())
         return f"missing: {missing or 'nothing'}; in force: {', '.join(layer.name for layer in self.in_force) or 'nothing'}"

@@ -39,7 +39,7 @@ def observe(file: str) -> None:
     """Finds the blocks that programs write, and keeps their names in a file."""
     loading = os.fork()
     if loading == 0:  # compiles what has not been, as all who load it later find it
-        from rstar_fast.sandbox.guest import warm_up
+        from rstar_fast.sandbox.running import warm_up
 
         warm_up()
         os._exit(0)
@@ -57,7 +57,7 @@ def observe(file: str) -> None:
         running = os.fork()
         if running == 0:
             try:
-                guest.run(guest.Unit(source, 0, True, True, 1000), {"__builtins__": builtins}, [])
+                guest.run(guest.Unit(source, 0, True, True, 1000), {"__builtins__": builtins}, [], lambda piece: None)
                 blocks.write(found, _sandbox.written_blocks())
             finally:
                 os._exit(0)

@@ -21,8 +21,13 @@ _OBSERVE_KIB = 2 << 20  # more than it takes, which is the most of it for two se
 _making = threading.Lock()
 
 
-def placement_file() -> str:
-    """Where the blocks' names are. The file is made if it is not there; where it cannot be, workers do without it."""
+def placement_file() -> str | None:
+    """Where the blocks' names are. The file is made if it is not there; where it cannot be, workers do without it.
+
+    None where memory is not laid out at all.
+    """
+    if find_spec("rstar_fast._sandbox") is None:
+        return None
     file = _file()
     with _making:
         if not file.exists():

@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Self
 
 from rstar_fast.config import Require, SandboxConfig
+from rstar_fast.sandbox.child import usable_cores
 from rstar_fast.sandbox.layers import BASIC, Confinement, Layer
 from rstar_fast.sandbox.process import NoAnswer, WorkerProcess
 from rstar_fast.sandbox.protocol import Broken
@@ -50,12 +49,8 @@ class Sandbox:
             raise InvalidInput(f"workers is {workers!r}: give an integer >= 1")
         if config is not None and not isinstance(config, SandboxConfig):
             raise InvalidInput(f"config is {config!r}: give a SandboxConfig")
-        if find_spec("rstar_fast._sandbox") is None:
-            raise InvalidInput(
-                f"the sandbox runs on Linux, x86-64 or AArch64, not on {sys.platform}: model-written code is not run anywhere else"
-            )
         self.config = config if config is not None else SandboxConfig()
-        count = workers if workers is not None else len(os.sched_getaffinity(0))
+        count = workers if workers is not None else usable_cores()
         self._pool = _Pool(count, self.config, self._omit)
         self._process_id = os.getpid()
         # Also runs when the interpreter ends.

@@ -40,7 +40,7 @@ class WorkerProcess:
     def __init__(self, config: SandboxConfig, omit: frozenset[Layer]) -> None:
         self._timeout_s = _RUNS * config.timeout_s + _GRACE_S
         try:
-            self._process = start_worker("rstar_fast.sandbox", placement_file())
+            self._process = start_worker("rstar_fast.sandbox", *filter(None, [placement_file()]))
         except OSError as error:
             raise RstarError(f"a sandbox worker did not start ({error}): free processes, memory or open files") from error
         try:

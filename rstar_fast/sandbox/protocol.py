@@ -1,11 +1,20 @@
-"""Messages between the pool and its worker processes: a 4-byte length and that much JSON, in both directions."""
+"""Messages between the pool and its worker processes: a 4-byte length and that much JSON, in both directions.
+
+pool    settings; then, again and again, a program
+worker  what holds programs in; then, of each program, what came of it
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from rstar_fast.programs import Program
+from rstar_fast.sandbox.layers import Layer
 
 _LENGTH = struct.Struct("!I")
 _LARGEST = 1 << 28
@@ -68,3 +77,45 @@ def _exactly(descriptor: int, count: int) -> bytes:
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
+
+
+class Runner(Protocol):
+    """What a worker process runs programs with.
+
+    Attributes:
+      missing: the layers that do not hold programs in, each with the reason.
+    """
+
+    missing: Mapping[Layer, str]
+
+    def execute(self, program: Program) -> dict[str, Any]:
+        """Runs code after its prefix; the reply: output, error and seconds.
+
+        Raises:
+          Broken: no program can be run any more.
+        """
+
+    def close(self) -> None:
+        """Ends all that it has started."""
+
+
+def serve(start: Callable[[dict[str, Any]], Runner]) -> None:
+    """The worker's side: runs what is asked for on standard input until that closes."""
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
+    runner = None
+    try:
+        runner = start(receive(0))
+        # Where nothing can be confined, no program is to blame for it.
+        error = runner.execute(Program(""))["error"]
+        missing = {layer.name: why for layer, why in runner.missing.items()}
+        send(replies, {"failure": None if error is None else error["message"], "missing": missing})
+        while True:
+            request = receive(0)
+            send(replies, runner.execute(Program(request["code"], request["prefix"])))
+    except Broken:
+        pass  # the pool has closed, or will start another worker
+    finally:
+        if runner is not None:
+            runner.close()

@@ -21,15 +21,16 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rstar_fast import _sandbox
-from rstar_fast.programs import ErrorKind, Program
-from rstar_fast.sandbox import blocks, confine, guest
+from rstar_fast.programs import Program
+from rstar_fast.sandbox import blocks, confine, guest, results
 from rstar_fast.sandbox.confine import GuestSettings
-from rstar_fast.sandbox.guest import LOAD_NUMERIC, Unit
+from rstar_fast.sandbox.guest import LOAD_NUMERIC
 from rstar_fast.sandbox.layers import Layer
-from rstar_fast.sandbox.protocol import Broken, receive, send
+from rstar_fast.sandbox.protocol import Broken, serve
+from rstar_fast.sandbox.results import Result
+from rstar_fast.sandbox.running import Unit
 
 _LOAD_S = 60.0
-_CUT = "\n... {} bytes left out ...\n"
 
 
 @dataclass(slots=True)
@@ -51,15 +52,7 @@ class _Snapshot:
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What a program gave: its output, and its error, as the reply has it."""
-
-    output: str
-    error: dict[str, str] | None
-
-
-class _Gone(Exception):
+class _Gone(Broken):
     """The first guest, of which all others are made, is not there, or does not fork any more."""
 
 
@@ -132,7 +125,7 @@ class _Worker:
         result = self._of_steps(program.before, program.code)
         return {"output": result.output, "error": result.error, "seconds": time.monotonic() - started}
 
-    def _of_steps(self, before: str, code: str) -> _Result:
+    def _of_steps(self, before: str, code: str) -> Result:
         whole = before + code
         root = self._root(whole)
         plain = whole if whole.isascii() else unicodedata.normalize("NFKC", whole)  # as names are read
@@ -153,7 +146,7 @@ class _Worker:
                 return result
         return self._of_whole(root, whole)
 
-    def _of_whole(self, root: _Snapshot, source: str) -> _Result:
+    def _of_whole(self, root: _Snapshot, source: str) -> Result:
         result, _ = self._step(root, source, source, is_last=True)
         if result is None:
             raise _Gone
@@ -190,7 +183,7 @@ class _Worker:
             self._snapshots.move_to_end((nearest.numeric, nearest.text))
         return nearest
 
-    def _step(self, state: _Snapshot, source: str, text: str, *, is_last: bool) -> tuple[_Result | None, _Snapshot | None]:
+    def _step(self, state: _Snapshot, source: str, text: str, *, is_last: bool) -> tuple[Result | None, _Snapshot | None]:
         """Runs code that goes on from a state; `text` is all that will have run then.
 
         Returns:
@@ -206,7 +199,7 @@ class _Worker:
             self._drop(state, at_once=True)
         if outcome.end == _sandbox.End.NO_CHILD:
             return None, None
-        said = _said(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
+        said = results.read_report(outcome.report) if outcome.end == _sandbox.End.REPORTED else None
         if said is not None and "apart" in said and is_last and not state.text:
             said = None  # no guest says so of a whole program
         went_on = said is not None and not said.keys() & {"kind", "apart", "left", "stirred"}
@@ -242,66 +235,14 @@ class _Worker:
         else:
             self._supervisor.end_kept(snapshot.process)
 
-    def _result(self, outcome: Any, output: Any, said: dict[str, Any] | None) -> _Result:
+    def _result(self, outcome: Any, output: Any, said: dict[str, Any] | None) -> Result:
         if outcome.end == _sandbox.End.TIMED_OUT:
-            return _Result(_decoded(output), _timed_out(f"the program ran longer than {self._timeout_s:g} s"))
-        if said is None:
-            return _Result(_decoded(output), self._ended(outcome))
-        if "kind" in said:
-            return _Result(_decoded(output), {name: said[name] for name in ("kind", "type", "message")})
-        if "begin" in said:
-            output = output.copy()
-            output.add(outcome.value[: said["begin"]])
-            output.skip(said["left_out"])
-            output.add(outcome.value[said["begin"] :])
-        return _Result(_decoded(output), None)
-
-    def _ended(self, outcome: Any) -> dict[str, str]:
-        """The error of a program whose process ended, or reported what no guest reports."""
-        if outcome.end == _sandbox.End.REPORTED:
-            return _crashed("the program's result was forged")
-        signal_number = os.WTERMSIG(outcome.status) if os.WIFSIGNALED(outcome.status) else None
-        # A program that does not heed the first signal of the limit gets the second.
-        killed_at_limit = signal_number == signal.SIGKILL and outcome.processor_s >= confine.processor_seconds(self._cpu_s)
-        if signal_number == signal.SIGXCPU or killed_at_limit:
-            return _timed_out(f"the program used more than {self._cpu_s:g} s of processor time")
-        end = f"signal {signal_number}" if signal_number is not None else f"exit code {os.WEXITSTATUS(outcome.status)}"
-        return _crashed(f"the process ended without a result ({end})")
-
-
-def _said(report: bytes) -> dict[str, Any] | None:
-    """What a guest reported, None where it is nothing that it would report of itself: a program may have spoken for it."""
-    try:
-        said = json.loads(report)
-        if not isinstance(said, dict):
-            return None
-        if "kind" in said:
-            ErrorKind(said["kind"])
-            return {name: _printable(said[name]) for name in ("kind", "type", "message")}
-        if "begin" in said and not all(type(said[name]) is int and 0 <= said[name] < 1 << 40 for name in ("begin", "left_out")):
-            return None
-        return said
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _printable(value: object) -> str:
-    """Text that UTF-8 can hold, as the output is."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def _decoded(output: Any) -> str:
-    head, left_out, tail = output.parts
-    cut = _CUT.format(left_out).encode() if left_out else b""
-    return (head + cut + tail).decode("utf-8", "replace")
-
-
-def _timed_out(message: str) -> dict[str, str]:
-    return {"kind": ErrorKind.TIMED_OUT.value, "type": "TimeoutError", "message": message}
-
-
-def _crashed(message: str) -> dict[str, str]:
-    return {"kind": ErrorKind.CRASHED.value, "type": "Crash", "message": message}
+            return Result(results.decoded(output), results.too_long(self._timeout_s))
+        if said is not None:
+            return results.of_report(said, output.copy(), outcome.value)
+        if outcome.end == _sandbox.End.REPORTED:  # what no guest reports
+            return Result(results.decoded(output), results.crashed("the program's result was forged"))
+        return Result(results.decoded(output), results.of_end(outcome.status, outcome.processor_s, self._cpu_s))
 
 
 def _empty(folder: str) -> None:
@@ -354,21 +295,4 @@ def _become_guest(settings: GuestSettings, *descriptors: int) -> NoReturn:
 
 def main() -> None:
     """Serves requests from standard input until it closes."""
-    replies = os.dup(1)
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
-    worker = None
-    try:
-        worker = _Worker(receive(0))
-        # Where nothing can be confined, no program is to blame for it.
-        error = worker.execute(Program(""))["error"]
-        missing = {layer.name: why for layer, why in worker.missing.items()}
-        send(replies, {"failure": None if error is None else error["message"], "missing": missing})
-        while True:
-            request = receive(0)
-            send(replies, worker.execute(Program(request["code"], request["prefix"])))
-    except (Broken, _Gone):
-        pass  # the pool has closed, or will start another worker
-    finally:
-        if worker is not None:
-            worker.close()
+    serve(_Worker)
