@@ -1,27 +1,119 @@
 """Every op of this folder in plain torch: the CPU's path, the tests' oracle, the benchmarks' baseline.
 
-Shapes: B sequences, L positions, H hidden size, M scored steps, K pairs, G groups of pairs.
+Shapes: T tokens, H hidden size, D head size, M scored steps, K pairs, G groups of pairs.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from .token_tree import TokenTree
 
-def value_head(hidden: torch.Tensor, last: torch.Tensor, weight: torch.Tensor, scale: float) -> torch.Tensor:
-    """The PPM's score: tanh(w . h / scale) at the last token of each sequence (rStar-Math, section 3.3).
+
+def tree_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    tree: TokenTree,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+) -> torch.Tensor:
+    """Attention in which each token sees its ancestors in a token tree, the tokens before it in its segment, and itself.
 
     Args:
-      hidden: [B, L, H], any float dtype.
-      last: [B] int64, position of each sequence's last token.
-      weight: [H].
-      scale: > 0; the reference uses 5.
+      query: [T, heads, D], any float dtype.
+      keys, values: [pages, page size, key heads, D], the pool, in which the pass's own tokens stand already; the query's heads are
+        a multiple of the key heads, each of which serves as many of them that follow each other.
+      tree: which tokens these are, and what they see.
+      scale: of the scores; D ** -0.5 by default.
+      window: a token sees itself and the window - 1 positions before it; by default all.
 
     Returns:
-      [B] float32 in (-1, 1), computed in float32.
+      [T, heads, D] in the query's dtype, computed in float32.
+
+    Raises:
+      ValueError: shapes, dtypes or devices do not fit.
     """
-    at_last = hidden[torch.arange(len(last), device=hidden.device), last]
-    return torch.tanh(at_last.float() @ weight.float() / scale)
+    tree.check(query, keys, values)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    keys, values = keys.flatten(0, 1), values.flatten(0, 1)
+    attended = torch.empty_like(query)
+    starts, path_starts, lengths = tree.starts.tolist(), tree.path_starts.tolist(), tree.path_lengths.tolist()
+    # Segments that share a path are computed together, the shorter ones padded.
+    sharing: dict[tuple[int, int], list[int]] = {}
+    for segment in range(len(lengths)):
+        sharing.setdefault((path_starts[segment], lengths[segment]), []).append(segment)
+    for (path, length), segments in sharing.items():
+        first = torch.tensor([starts[segment] for segment in segments], device=query.device)
+        sizes = torch.tensor([starts[segment + 1] - starts[segment] for segment in segments], device=query.device)
+        own = torch.arange(int(sizes.max()), device=query.device)
+        is_token = own < sizes[:, None]
+        tokens = torch.where(is_token, first[:, None] + own, first[:, None])  # [segments, longest]
+        of_path = tree.paths[path : path + length].long()
+        of_own = tree.slots[tokens].long()
+        attended[tokens[is_token]] = _attend(
+            query[tokens].float(),
+            (keys[of_path].float(), keys[of_own].float()),
+            (values[of_path].float(), values[of_own].float()),
+            scale,
+            window,
+        )[is_token].to(query.dtype)
+    return attended
+
+
+def _attend(
+    query: torch.Tensor,
+    keys: tuple[torch.Tensor, torch.Tensor],
+    values: tuple[torch.Tensor, torch.Tensor],
+    scale: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Attention of R runs of L tokens to a path of P tokens that they share, and causally to themselves.
+
+    Args:
+      query: [R, L, heads, D].
+      keys, values: of the path [P, key heads, D], and of the runs [R, L, key heads, D].
+    """
+    runs, longest, heads, size = query.shape
+    key_heads = keys[1].shape[2]
+    query = query.view(runs, longest, key_heads, heads // key_heads, size)
+    to_path = torch.einsum("rlkgd,pkd->rkglp", query, keys[0])
+    to_own = torch.einsum("rlkgd,rmkd->rkglm", query, keys[1])
+    scores = torch.cat([to_path, to_own], -1) * scale
+    path = keys[0].shape[0]
+    position = path + torch.arange(longest, device=query.device)
+    behind = position[:, None] - torch.arange(path + longest, device=query.device)  # [L, P + L]
+    seen = behind >= 0
+    if window is not None:
+        seen &= behind < window
+    weights = torch.softmax(scores.masked_fill(~seen, -math.inf), -1)
+    attended = torch.einsum("rkglp,pkd->rlkgd", weights[..., :path], values[0])
+    attended = attended + torch.einsum("rkglm,rmkd->rlkgd", weights[..., path:], values[1])
+    return attended.reshape(runs, longest, heads, size)
+
+
+def value_head(
+    hidden: torch.Tensor, at: torch.Tensor, weight: torch.Tensor, scale: float, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The PPM's score: tanh((w . h + b) / scale) at the last token of each step (rStar-Math, section 3.3).
+
+    Args:
+      hidden: [T, H], any float dtype.
+      at: [M] int64, the steps' last tokens, in [0, T).
+      weight: [H].
+      scale: > 0; the reference uses 5.
+      bias: [1]; 0 by default.
+
+    Returns:
+      [M] float32 in (-1, 1), computed in float32.
+    """
+    logits = hidden[at].float() @ weight.float()
+    if bias is not None:
+        logits = logits + bias.float()
+    return torch.tanh(logits / scale)
 
 
 def pairwise_loss(

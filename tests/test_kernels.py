@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from rstar_fast.kernels.token_tree import TokenTree
 
 from rstar_fast import kernels
-from rstar_fast.kernels import pairwise_loss, value_head
+from rstar_fast.kernels import pairwise_loss, tree_attention, value_head
 from rstar_fast.training.muon import Muon, orthogonalised
 
 
@@ -26,34 +29,128 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
 
 
 def test_a_value_is_the_tanh_of_the_last_tokens_logit() -> None:
-    hidden = torch.tensor([[[1.0, 2.0], [3.0, -1.0], [9.0, 9.0]], [[0.0, 1.0], [9.0, 9.0], [9.0, 9.0]]])
-    values = value_head(hidden, torch.tensor([1, 0]), torch.tensor([2.0, 0.5]), 5.0)
-    expected = [math.tanh((2 * 3 - 0.5) / 5), math.tanh(0.5 / 5)]
+    hidden = torch.tensor([[1.0, 2.0], [3.0, -1.0], [9.0, 9.0], [0.0, 1.0]])
+    weight = torch.tensor([2.0, 0.5])
+    values = value_head(hidden, torch.tensor([1, 3, 1]), weight, 5.0)
+    expected = [math.tanh((2 * 3 - 0.5) / 5), math.tanh(0.5 / 5), math.tanh((2 * 3 - 0.5) / 5)]
     torch.testing.assert_close(values, torch.tensor(expected), atol=1e-6, rtol=0)
+    values = value_head(hidden, torch.tensor([3]), weight, 5.0, torch.tensor([-2.0]))
+    torch.testing.assert_close(values, torch.tensor([math.tanh(-1.5 / 5)]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("rows", "length", "size"), [(1, 1, 1), (3, 7, 33), (5, 2, 256)])
-def test_values_are_computed_in_float32(dtype: torch.dtype, rows: int, length: int, size: int) -> None:
-    hidden, weight = random(rows, length, size, dtype=dtype), random(size, seed=1, dtype=dtype)
-    last = torch.arange(rows) % length
-    values = value_head(hidden, last, weight, 3.0)
-    assert values.dtype == torch.float32 and values.shape == (rows,)
-    for row in range(rows):
-        logit = sum(a * b for a, b in zip(hidden[row, last[row]].tolist(), weight.tolist(), strict=True))
+@pytest.mark.parametrize(("tokens", "size"), [(1, 1), (7, 33), (5, 256)])
+def test_values_are_computed_in_float32(dtype: torch.dtype, tokens: int, size: int) -> None:
+    hidden, weight = random(tokens, size, dtype=dtype), random(size, seed=1, dtype=dtype)
+    at = torch.arange(2 * tokens) % tokens
+    values = value_head(hidden, at, weight, 3.0)
+    assert values.dtype == torch.float32 and values.shape == (2 * tokens,)
+    for row, token in enumerate(at.tolist()):
+        logit = sum(a * b for a, b in zip(hidden[token].tolist(), weight.tolist(), strict=True))
         assert math.isclose(values[row], math.tanh(logit / 3.0), abs_tol=1e-5)
 
 
 def test_the_value_heads_gradients() -> None:
-    hidden, weight = random(2, 3, 4, dtype=torch.float64), random(4, seed=1, dtype=torch.float64)
-    last = torch.tensor([2, 0])
-    value_head(hidden.requires_grad_(), last, weight.requires_grad_(), 2.0).sum().backward()
-    for row, at in enumerate(last.tolist()):
-        slope = (1 - math.tanh(float(hidden[row, at].detach() @ weight.detach()) / 2) ** 2) / 2
-        torch.testing.assert_close(hidden.grad[row, at], slope * weight.detach(), atol=1e-6, rtol=1e-5)  # type: ignore[index]
-    assert hidden.grad is not None and hidden.grad[0, :2].abs().sum() == 0 == hidden.grad[1, 1:].abs().sum()
+    hidden, weight = random(5, 4, dtype=torch.float64), random(4, seed=1, dtype=torch.float64)
+    bias = random(1, seed=2, dtype=torch.float64)
+    at = torch.tensor([2, 0, 2])
+    value_head(hidden.requires_grad_(), at, weight.requires_grad_(), 2.0, bias.requires_grad_()).sum().backward()
+    for token, times in ((0, 1), (2, 2)):
+        slope = (1 - math.tanh(float(hidden[token].detach() @ weight.detach() + bias.detach()) / 2) ** 2) / 2
+        torch.testing.assert_close(hidden.grad[token], times * slope * weight.detach(), atol=1e-6, rtol=1e-5)  # type: ignore[index]
+    assert hidden.grad is not None and hidden.grad[[1, 3, 4]].abs().sum() == 0
     # Computed in float32, so the differences are wide.
-    assert torch.autograd.gradcheck(lambda h, w: value_head(h, last, w, 2.0), (hidden, weight), eps=1e-2, atol=1e-3, rtol=1e-2)
+    inputs = (hidden, weight, bias)
+    assert torch.autograd.gradcheck(lambda h, w, b: value_head(h, at, w, 2.0, b), inputs, eps=1e-2, atol=1e-3, rtol=1e-2)
+
+
+# Attention over token trees
+
+
+def softmax_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
+    """One query [D] over keys and values [n, D], in doubles."""
+    return torch.softmax(keys.double() @ query.double() * scale, 0) @ values.double()
+
+
+def random_tree(parents: list[int], sizes: list[int], before: list[int], page: int, seed: int = 0) -> tuple[TokenTree, list[list[int]], int]:
+    """A pass of segments, each after its parent's or, with -1, after a path of `before` tokens computed earlier.
+
+    Returns the tree, each token's slots of all that it sees, and the pages of the pool.
+    """
+    total = sum(sizes) + sum(count for parent, count in zip(parents, before, strict=True) if parent < 0)
+    pages = total // page + 3
+    free = torch.randperm(pages * page, generator=torch.Generator().manual_seed(seed)).tolist()
+    slots, whole, paths, path_starts, path_lengths, seen = [], [], [], [], [], []
+    for parent, size, count in zip(parents, sizes, before, strict=True):
+        path = whole[parent] if parent >= 0 else [free.pop() for _ in range(count)]
+        own = [free.pop() for _ in range(size)]
+        whole.append(path + own)
+        slots += own
+        path_starts.append(len(paths))
+        path_lengths.append(len(path))
+        paths += path
+        seen += [path + own[: i + 1] for i in range(size)]
+    starts = [0, *torch.tensor(sizes).cumsum(0).tolist()]
+    numbers = (torch.tensor(column, dtype=torch.int32) for column in (starts, slots, paths, path_starts, path_lengths))
+    return TokenTree(*numbers, longest=max(sizes)), seen, pages
+
+
+TREES = {
+    "one token": ([-1], [1], [0]),
+    "one sequence": ([-1], [9], [0]),
+    "after what was computed": ([-1], [5], [7]),
+    "siblings of unequal length": ([-1, 0, 0, 0], [6, 1, 5, 3], [0] * 4),
+    "deep": ([-1, 0, 1, 2, 3], [1, 2, 1, 4, 1], [0] * 5),
+    "several": ([-1, -1, 1, 0, 2, 1], [3, 2, 2, 4, 1, 5], [0, 4, 0, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 100])
+@pytest.mark.parametrize(("heads", "key_heads", "size", "page"), [(1, 1, 4, 1), (6, 2, 8, 16), (4, 4, 5, 4)])
+@pytest.mark.parametrize("shape", TREES.values(), ids=TREES)
+def test_a_token_sees_its_ancestors_and_itself(
+    shape: tuple[list[int], list[int], list[int]], heads: int, key_heads: int, size: int, page: int, window: int | None
+) -> None:
+    tree, seen, pages = random_tree(*shape, page)
+    query = random(len(seen), heads, size)
+    keys, values = (random(pages, page, key_heads, size, seed=seed) for seed in (1, 2))
+    unused = torch.ones(pages * page, dtype=torch.bool)
+    unused[[slot for path in seen for slot in path]] = False
+    keys.flatten(0, 1)[unused] = values.flatten(0, 1)[unused] = math.nan
+    assert tree.positions().tolist() == [len(path) - 1 for path in seen]
+    for scale in (None, 0.3):
+        attended = tree_attention(query, keys, values, tree, scale=scale, window=window)
+        assert attended.shape == query.shape and attended.dtype == query.dtype
+        for token, path in enumerate(seen):
+            path = path[-window:] if window else path
+            for head in range(heads):
+                k, v = (pool.flatten(0, 1)[path, head * key_heads // heads] for pool in (keys, values))
+                expected = softmax_attention(query[token, head], k, v, scale or size**-0.5)
+                torch.testing.assert_close(attended[token, head].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_siblings_may_share_a_path() -> None:
+    tree, _, pages = random_tree([-1, 0, 0], [4, 2, 3], [0] * 3, 4)
+    shared = dataclasses.replace(tree, paths=tree.paths[:4], path_starts=torch.tensor([0, 0, 0], dtype=torch.int32))
+    query, keys, values = random(9, 2, 8), random(pages, 4, 1, 8, seed=1), random(pages, 4, 1, 8, seed=2)
+    torch.testing.assert_close(tree_attention(query, keys, values, shared), tree_attention(query, keys, values, tree))
+
+
+@pytest.mark.parametrize(
+    ("query", "keys", "values", "message"),
+    [
+        ((8, 2, 4), (9, 4, 1, 4), (9, 4, 1, 4), r"^query is \[8, 2, 4\]: give \[9 tokens, heads, head size\]$"),
+        ((9, 2, 4), (9, 4, 1, 4), (9, 4, 1, 5), r"^keys are \[9, 4, 1, 4\] and values \[9, 4, 1, 5\]: give \[pages, page size, key heads"),
+        ((9, 2, 4), (9, 4, 1, 5), (9, 4, 1, 5), r"^query has 2 heads of 4 and keys 1 of 5: give heads of one size"),
+        ((9, 3, 4), (9, 4, 2, 4), (9, 4, 2, 4), r"^query has 3 heads of 4 and keys 2 of 4: .* a multiple of the keys'$"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_told(query: Any, keys: Any, values: Any, message: str) -> None:
+    tree, _, _ = random_tree([-1, 0, 0], [4, 2, 3], [0] * 3, 4)
+    with pytest.raises(ValueError, match=message):
+        tree_attention(random(*query), random(*keys), random(*values), tree)
+    with pytest.raises(ValueError, match=r"^query is torch.float16, keys torch.float32 and values torch.float32: give one dtype$"):
+        tree_attention(random(9, 2, 4).half(), random(9, 4, 1, 4), random(9, 4, 1, 4), tree)
 
 
 # The pairwise loss

@@ -23,6 +23,7 @@ from rstar_fast import nano, steps
 from rstar_fast.policies.checkpoint import load_tokenizer, quiet
 from rstar_fast.ppm import load_scorer
 from rstar_fast.ppm import model as ppm
+from rstar_fast.ppm.prefixes import Run
 from rstar_fast.ppm.scorer import PpmScorer
 from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem, Scorer
 
@@ -110,6 +111,15 @@ def one_by_one(model: PreTrainedModel, tokenizer: Any, partials: Sequence[Partia
     return [math.tanh(float(model(input_ids=ids).logits[0, 0]) / scale) for ids in encoded]
 
 
+def unique_tokens(tokenizer: Any, partials: Sequence[Partial]) -> int:
+    """Tokens of the trees of partial solutions: the distinct prefixes of token ids, a problem."""
+    prefixes = set()
+    for partial in partials:
+        ids = tokenizer(steps.prompt(partial))["input_ids"]
+        prefixes |= {(partial.problem.id, *ids[: n + 1]) for n in range(len(ids))}
+    return len(prefixes)
+
+
 def reset(model: PreTrainedModel) -> None:
     """A head whose scores fill the range."""
     with torch.no_grad():
@@ -143,18 +153,19 @@ def test_order_company_and_repetition_change_nothing(qwen2: Path, tokenizer: Any
     assert nothing.shape == (0,) and nothing.dtype == np.float32
 
 
-def test_a_batch_holds_no_more_tokens_than_allowed(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[tuple[int, int]] = []
+def test_a_pass_holds_no_more_tokens_than_allowed(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
     forward = PpmScorer._forward
 
-    def counted(self: PpmScorer, batch: list[Partial], tokens: dict[Partial, list[int]]) -> dict[Partial, float]:
-        sizes.append((len(batch), max(len(tokens[partial]) for partial in batch)))
-        return forward(self, batch, tokens)
+    def counted(self: PpmScorer, runs: list[Run]) -> np.ndarray:
+        sizes.append(sum(len(run.tokens) for run in runs))
+        return forward(self, runs)
 
     monkeypatch.setattr(PpmScorer, "_forward", counted)
-    score(PpmScorer(ppm.from_policy(str(qwen2)), tokenizer, batch_tokens=150), [*PARTIALS, *PARTIALS])
-    assert sum(count for count, _ in sizes) == len(PARTIALS)  # what occurs twice is computed once
-    assert all(count * longest <= 150 or count == 1 for count, longest in sizes) and max(sizes)[0] > 1
+    scorer = PpmScorer(ppm.from_policy(str(qwen2)), tokenizer, batch_tokens=50)
+    score(scorer, [*PARTIALS, *PARTIALS])
+    assert sum(sizes) == unique_tokens(tokenizer, PARTIALS) == scorer.stats.tokens_computed
+    assert max(sizes) <= 50 and min(sizes[:-1]) == 50 and scorer.stats.passes == len(sizes)
 
 
 def test_the_scale_stands_in_the_config(qwen2: Path, tokenizer: Any, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rstar_fast.kernels.reference import pairwise_loss as pairwise_loss
+    from rstar_fast.kernels.reference import tree_attention as tree_attention
     from rstar_fast.kernels.reference import value_head as value_head
 
-__all__ = ["pairwise_loss", "value_head"]
+__all__ = ["pairwise_loss", "tree_attention", "value_head"]
 
 # In a wheel the kernels lie in this folder; in a source checkout in kernels/ beside the package.
 _CHECKOUT = Path(__file__).resolve().parents[2] / "kernels"

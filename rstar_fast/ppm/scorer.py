@@ -1,10 +1,12 @@
-"""Scores partial solutions with a PPM."""
+"""Scores partial solutions with a PPM, each token of their trees once."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -12,39 +14,86 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import kernels, steps
+from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
 from rstar_fast.ppm import model as ppm_model
-from rstar_fast.types import InvalidInput, Partial, PartialTooLong
+from rstar_fast.ppm.attention import KeyValuePool, check_model, hidden_states
+from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
+from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem
+
+_LONGEST = 32_768  # tokens of a sequence for which there is room whatever `kept_tokens` is
+
+
+@dataclass(slots=True)
+class ScorerStats:
+    """What a scorer has done so far.
+
+    Attributes:
+      tokens_given: of all partial solutions, repeated ones included.
+      tokens_computed: that went through the model.
+      passes: of the model.
+    """
+
+    tokens_given: int = 0
+    tokens_computed: int = 0
+    passes: int = 0
 
 
 class PpmScorer:
     """A `Scorer` over a sequence-classification model with one label: tanh(logit / scale) of the last token.
 
+    Partial solutions of a problem share their prefixes: the model computes each token of their tree once, and keeps its keys and
+    values for the partial solutions to come, as long as there is room.
+
     Args:
       model: the PPM, in evaluation mode.
       tokenizer: its tokenizer.
-      batch_tokens: tokens of a forward pass, padding included, >= 1; bounds its memory.
+      batch_tokens: tokens of a forward pass, >= 1; bounds its memory. Where memory does not do all the same, it is halved.
+      kept_tokens: whose keys and values are kept, >= 1; at least those of the longest sequence, up to 32,768 tokens.
+
+    Attributes:
+      stats: what has been done so far.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int = 16_384) -> None:
-        if batch_tokens < 1:
-            raise InvalidInput(f"batch_tokens is {batch_tokens}: give an integer >= 1")
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_tokens: int = 16_384,
+        kept_tokens: int = 131_072,
+    ) -> None:
+        for name, number in (("batch_tokens", batch_tokens), ("kept_tokens", kept_tokens)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise InvalidInput(f"{name} is {number!r}: give an integer >= 1")
+        check_model(model)
         self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
         self._scale, self._context = ppm_model.scale_of(model), context_tokens(model)
+        pages = math.ceil(max(kept_tokens, min(self._context, _LONGEST)) / PAGE_TOKENS)
+        self._context = min(self._context, pages * PAGE_TOKENS)
+        self._prefixes, self._pool = Prefixes(pages), KeyValuePool(pages, PAGE_TOKENS)
         self._thread = ThreadPoolExecutor(1, "rstar_fast.ppm")
+        self.stats = ScorerStats()
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, device: str | None = None, dtype: torch.dtype | None = None, batch_tokens: int = 16_384
+        cls,
+        name: str,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        batch_tokens: int = 16_384,
+        kept_tokens: int = 131_072,
     ) -> Self:
         """Loads a checkpoint by folder or hub name; errors as `model.load`."""
-        return cls(ppm_model.load(name, device=device, dtype=dtype), load_tokenizer(name, "PPM"), batch_tokens=batch_tokens)
+        model, tokenizer = ppm_model.load(name, device=device, dtype=dtype), load_tokenizer(name, "PPM")
+        return cls(model, tokenizer, batch_tokens=batch_tokens, kept_tokens=kept_tokens)
 
     async def score(self, partials: Sequence[Partial]) -> np.ndarray:
         """Scores partial solutions with the PPM (rStar-Math, section 3.3).
 
         Args:
-          partials: B partial solutions; one that occurs more than once is computed once.
+          partials: B partial solutions, of any problems; what they share is computed once.
 
         Returns:
           [B] float32 in (-1, 1), in the order given.
@@ -54,39 +103,97 @@ class PpmScorer:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(partials))
 
+    async def release(self, problem: Problem) -> None:
+        """Frees what is kept of a problem: no partial solution of it will come."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._prefixes.forget, problem.id)
+
     async def aclose(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and frees what is kept."""
         await asyncio.to_thread(self._thread.shutdown)
+        self._pool.free()
 
     @torch.inference_mode()
     def _score(self, partials: list[Partial]) -> np.ndarray:
-        texts = {partial: steps.without_surrogates(steps.prompt(partial)) for partial in partials}
-        tokens: dict[Partial, list[int]] = {}
-        for partial, text in texts.items():
-            tokens[partial] = self._tokenizer(text, verbose=False)["input_ids"]
-            if len(tokens[partial]) > self._context:
-                raise PartialTooLong(
-                    f"a partial solution of problem {partial.problem.id!r} is {len(tokens[partial])} tokens long and the PPM's "
-                    f"context {self._context}: lower max_depth, or use a PPM with a longer context"
-                )
+        distinct = list(dict.fromkeys(partials))
+        tokens = self._tokens(distinct)
+        # Parents before children, and siblings side by side: a pass that is cut takes whole subtrees.
+        order = sorted(range(len(distinct)), key=lambda at: (distinct[at].problem.id, distinct[at].solution))
+        ends = {at: self._prefixes.insert(distinct[at].problem.id, tokens[at]) for at in order}
+        self.stats.tokens_given += sum(map(len, tokens))
         scores: dict[Partial, float] = {}
-        batch: list[Partial] = []
-        for partial in sorted(tokens, key=lambda partial: len(tokens[partial])):  # of like length: least padding
-            if batch and (len(batch) + 1) * len(tokens[partial]) > self._batch_tokens:
-                scores |= self._forward(batch, tokens)
-                batch = []
-            batch.append(partial)
-        if batch:
-            scores |= self._forward(batch, tokens)
+        waiting = list(order)
+        try:
+            while True:
+                unscored = []
+                for at in waiting:
+                    score = ends[at].score
+                    if score is None:
+                        unscored.append(at)
+                    else:
+                        scores[distinct[at]] = score
+                waiting = unscored
+                if not waiting:
+                    break
+                self._compute(self._prefixes.plan([ends[at] for at in waiting], self._batch_tokens))
+        finally:
+            self._prefixes.prune(list(ends.values()))
         return np.array([scores[partial] for partial in partials], np.float32)
 
-    def _forward(self, batch: list[Partial], tokens: dict[Partial, list[int]]) -> dict[Partial, float]:
-        """One pass, padded on the right: under causal attention what stands behind a token does not change it."""
-        lengths = torch.tensor([len(tokens[partial]) for partial in batch])
-        ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.int64)
-        for row, partial in enumerate(batch):
-            ids[row, : lengths[row]] = torch.tensor(tokens[partial])
+    def _tokens(self, partials: list[Partial]) -> list[np.ndarray]:
+        """Each partial solution's, [n] int32. The text is tokenized as a whole: where tokens end depends on what follows."""
+        if not partials:
+            return []
+        texts = [steps.without_surrogates(steps.prompt(partial)) for partial in partials]
+        tokens = [np.array(ids, np.int32) for ids in self._tokenizer(texts, verbose=False)["input_ids"]]
+        for partial, ids in zip(partials, tokens, strict=True):
+            if len(ids) > self._context:
+                raise PartialTooLong(
+                    f"a partial solution of problem {partial.problem.id!r} is {len(ids)} tokens long and the PPM's "
+                    f"context {self._context}: lower max_depth, or use a PPM with a longer context"
+                )
+        return tokens
+
+    def _compute(self, runs: list[Run]) -> None:
+        """One pass over planned runs; where memory does not do for it, nothing has happened but that passes are smaller now."""
+        try:
+            self._prefixes.commit(runs, self._forward(runs))
+        except BaseException as error:
+            self._prefixes.discard(runs)
+            count = sum(len(run.tokens) for run in runs)
+            if not isinstance(error, torch.OutOfMemoryError) or count == 1:
+                raise
+            self._batch_tokens = max(1, min(self._batch_tokens, count) // 2)
+            torch.cuda.empty_cache()
+
+    def _forward(self, runs: list[Run]) -> np.ndarray:
+        """The scores of all tokens of planned runs, [T] float32."""
         device = self._model.device
-        hidden = self._model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state
-        scores = kernels.value_head(hidden, (lengths - 1).to(device), self._model.score.weight[0], self._scale)
-        return dict(zip(batch, scores.tolist(), strict=True))
+        tokens = torch.from_numpy(np.concatenate([run.tokens for run in runs])).to(device, torch.int64)
+        hidden = hidden_states(self._model, tokens, _packed(runs).to(device), self._pool)
+        every = torch.arange(len(tokens), device=device)
+        scores = kernels.value_head(hidden, every, self._model.score.weight[0], self._scale, self._model.score.bias)
+        self.stats.passes += 1
+        self.stats.tokens_computed += len(tokens)
+        return scores.cpu().numpy()
+
+
+def _packed(runs: list[Run]) -> TokenTree:
+    """Planned runs as the kernels take them; each is a segment."""
+    starts = np.cumsum([0, *(len(run.tokens) for run in runs)])
+    paths: list[np.ndarray] = []
+    begins: dict[Run | None, int] = {}  # of the path that ends with a run
+    total = 0
+    for run in runs:
+        if run.parent not in begins:
+            begins[run.parent] = total
+            above = run.parent.path() if run.parent is not None else []
+            paths += [before.slots for before in above]  # type: ignore[misc]
+            total += run.start
+    return TokenTree(
+        starts=torch.from_numpy(starts.astype(np.int32)),
+        slots=torch.from_numpy(np.concatenate([run.slots for run in runs])),  # type: ignore[arg-type]
+        paths=torch.from_numpy(np.concatenate([np.empty(0, np.int32), *paths])),
+        path_starts=torch.tensor([begins[run.parent] for run in runs], dtype=torch.int32),
+        path_lengths=torch.tensor([run.start for run in runs], dtype=torch.int32),
+        longest=max(len(run.tokens) for run in runs),
+    )

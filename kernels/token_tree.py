@@ -1,0 +1,74 @@
+"""Token trees: many sequences that share prefixes, of which each token is computed once.
+
+A tree's tokens lie in segments, runs without a branch. The tokens computed in one pass are packed one segment after the other:
+
+    path of the segment's ancestors           own tokens
+    [ a b c d e f g ]  computed before,       [ h i j ]        h sees a ... g and itself, i sees a ... h and itself, ...
+                       or in this pass
+
+Keys and values of all tokens, those of this pass included, lie in a pool of pages; a token's slot is page * page size + place.
+
+Shapes: T tokens of the pass, S segments, N entries of all paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTree:
+    """The tokens of one pass, and what they see.
+
+    Attributes:
+      starts: [S + 1] int32, where each segment begins among the tokens; the last is T. No segment is empty.
+      slots: [T] int32, where each token's key and value lie.
+      paths: [N] int32, slots of ancestors, in the order of their positions.
+      path_starts: [S] int32, where each segment's path begins in `paths`; segments of one parent may share it.
+      path_lengths: [S] int32, 0 at a root. A segment's i-th token has position path_length + i.
+      longest: tokens of the longest segment, >= 1.
+    """
+
+    starts: torch.Tensor
+    slots: torch.Tensor
+    paths: torch.Tensor
+    path_starts: torch.Tensor
+    path_lengths: torch.Tensor
+    longest: int
+
+    def to(self, device: torch.device | str) -> TokenTree:
+        """The same on a device."""
+        moved = (getattr(self, name).to(device) for name in ("starts", "slots", "paths", "path_starts", "path_lengths"))
+        return TokenTree(*moved, self.longest)
+
+    def positions(self) -> torch.Tensor:
+        """[T] int64, each token's position in its sequence."""
+        lengths = (self.starts[1:] - self.starts[:-1]).long()
+        first = (self.path_lengths - self.starts[:-1]).long()
+        return torch.arange(len(self.slots), device=self.slots.device) + torch.repeat_interleave(first, lengths)
+
+    def check(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Whether the tensors of an attention over this tree fit it, and each other.
+
+        Raises:
+          ValueError: they do not; says which and why.
+        """
+        if query.dim() != 3 or query.shape[0] != len(self.slots):
+            raise ValueError(f"query is {list(query.shape)}: give [{len(self.slots)} tokens, heads, head size]")
+        if keys.dim() != 4 or keys.shape != values.shape:
+            raise ValueError(
+                f"keys are {list(keys.shape)} and values {list(values.shape)}: give [pages, page size, key heads, head size] for both"
+            )
+        if keys.shape[3] != query.shape[2] or query.shape[1] % keys.shape[2]:
+            raise ValueError(
+                f"query has {query.shape[1]} heads of {query.shape[2]} and keys {keys.shape[2]} of {keys.shape[3]}: "
+                "give heads of one size, and of the query's a multiple of the keys'"
+            )
+        if not query.dtype == keys.dtype == values.dtype:
+            raise ValueError(f"query is {query.dtype}, keys {keys.dtype} and values {values.dtype}: give one dtype")
+        if not (query.device == keys.device == values.device == self.slots.device):
+            raise ValueError(
+                f"query is on {query.device}, keys on {keys.device}, the tree on {self.slots.device}: give one device"
+            )

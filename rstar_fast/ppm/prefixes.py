@@ -1,0 +1,230 @@
+"""Which tokens of which problems have been computed, and where their keys and values lie: a prefix tree of token ids a problem.
+
+    question --- step --- step      tokens without a branch between them are a Run; each has a slot in a pool, and a score
+            `--- step --- step      slots lie in pages; a run begins in what is left of its parent's last page, or in a new one
+
+Nothing here knows a model: `plan` says what to compute next, `commit` takes what came of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PAGE_TOKENS = 16
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """Tokens that follow each other without a branch.
+
+    Attributes:
+      tokens: [n] int32.
+      start: position of the first.
+      parent: what stands before; None at the root, which is empty.
+      children: by their first token.
+      slots: [n] int32, where keys and values lie; None while they are not computed. What stands before a computed run is computed.
+      scores: [n] float32, the PPM's at each token.
+    """
+
+    tokens: np.ndarray
+    start: int
+    parent: Run | None
+    children: dict[int, Run] = field(default_factory=dict)
+    slots: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    @property
+    def score(self) -> float | None:
+        """The PPM's at the last token; None while it is not computed."""
+        return None if self.scores is None else float(self.scores[-1])
+
+    def path(self) -> list[Run]:
+        """All runs from the first after the root to this one."""
+        found, run = [], self
+        while run.parent is not None:
+            found.append(run)
+            run = run.parent
+        return found[::-1]
+
+
+class Prefixes:
+    """The prefix trees of all problems, and the pages of the pool that they share.
+
+    Args:
+      pages: of the pool, PAGE_TOKENS tokens each.
+    """
+
+    def __init__(self, pages: int) -> None:
+        self._roots: dict[str, Run] = {}
+        self._free = list(range(pages - 1, -1, -1))
+        self._held = np.zeros(pages, np.int32)  # tokens in each page that are still of use
+        self._filled = np.zeros(pages, np.int32)  # places of each page, from its beginning, that have been given out
+        self._computed: dict[Run, None] = {}  # the runs that have slots, least recently used first, children before parents
+        self._dropped: list[Run] = []  # since the last `prune`
+
+    @property
+    def pages_in_use(self) -> int:
+        return len(self._held) - len(self._free)
+
+    @property
+    def problems(self) -> list[str]:
+        """Of which something is known."""
+        return list(self._roots)
+
+    def insert(self, problem: str, tokens: np.ndarray) -> Run:
+        """The run that ends with the last of these tokens, [n] int32, n >= 1; made, uncomputed, where it is not there.
+
+        Runs are split where tokens part, which leaves their ends as they are.
+        """
+        run = self._roots.setdefault(problem, Run(np.empty(0, np.int32), 0, None))
+        while run.end < len(tokens):
+            child = run.children.get(int(tokens[run.end]))
+            if child is None:
+                child = run.children[int(tokens[run.end])] = Run(tokens[run.end :], run.end, run)
+                return child
+            wanted = tokens[child.start : child.end]
+            differs = np.flatnonzero(child.tokens[: len(wanted)] != wanted)
+            same = int(differs[0]) if len(differs) else len(wanted)
+            run = child if same == len(child.tokens) else self._split(child, same)
+        return run
+
+    def plan(self, ends: Sequence[Run], most_tokens: int) -> list[Run]:
+        """What to compute next so that these runs have scores: uncomputed runs, parents first, `most_tokens` tokens at most.
+
+        They have slots from now on. Where the pool is full, runs that are not needed lose theirs, least recently used first. At
+        least one run is planned if one of `ends` has no score. What is planned is to be committed, or discarded.
+
+        Raises:
+          MemoryError: the pool holds less than one of the paths.
+        """
+        planned: list[Run] = []
+        needed: set[Run] = set()  # what this pass stands on
+        left = most_tokens
+        for end in ends:
+            path = end.path()
+            needed.update(path)
+            self._touch(path)
+            for run in path:
+                if run.slots is not None:
+                    continue
+                if left == 0:
+                    return planned
+                if len(run.tokens) > left:
+                    run = self._split(run, left)
+                    needed.add(run)
+                if not self._take(run, needed):
+                    if planned:
+                        return planned
+                    # Alone in the pool, and laid out anew from its beginning, a path leaves no place unused.
+                    self.discard(path)
+                    run = path[0] if len(path[0].tokens) <= left else self._split(path[0], left)
+                    if not self._take(run, {run}):
+                        raise MemoryError(f"a pool of {len(self._held)} pages holds less than one path")
+                    return [run]
+                planned.append(run)
+                left -= len(run.tokens)
+        return planned
+
+    def commit(self, planned: Sequence[Run], scores: np.ndarray) -> None:
+        """Takes the scores of all tokens of planned runs, one run after the other, [T] float32."""
+        at = 0
+        for run in planned:
+            run.scores = scores[at : at + len(run.tokens)]
+            at += len(run.tokens)
+
+    def discard(self, runs: Sequence[Run]) -> None:
+        """Gives back what runs have in the pool; parents first, as `plan` and `Run.path` have them."""
+        for run in reversed(runs):
+            self._drop(run)
+
+    def forget(self, problem: str) -> None:
+        """Frees all pages of a problem."""
+        root = self._roots.pop(problem, None)
+        if root is not None:
+            for run in list(_below(root)):
+                self._drop(run)
+
+    def prune(self, ends: Sequence[Run]) -> None:
+        """Removes what is not computed from the trees, `ends` included: such runs are not to be used again."""
+        for run in (*self._dropped, *ends):
+            while run.parent is not None and run.slots is None and not run.children:
+                run.parent.children.pop(int(run.tokens[0]), None)
+                run = run.parent
+        self._dropped.clear()
+        self._roots = {problem: root for problem, root in self._roots.items() if root.children}
+
+    def _split(self, run: Run, at: int) -> Run:
+        """Divides a run, 0 < at < n; returns the first part, which is new."""
+        assert run.parent is not None
+        before = Run(run.tokens[:at], run.start, run.parent)
+        if run.slots is not None:
+            before.slots, run.slots = run.slots[:at], run.slots[at:]
+            self._computed[before] = None
+        if run.scores is not None:
+            before.scores, run.scores = run.scores[:at], run.scores[at:]
+        run.parent.children[int(before.tokens[0])] = before
+        run.tokens, run.start, run.parent = run.tokens[at:], run.start + at, before
+        before.children[int(run.tokens[0])] = run
+        return before
+
+    def _touch(self, path: Sequence[Run]) -> None:
+        for run in reversed(path):
+            if run.slots is not None:
+                del self._computed[run]
+                self._computed[run] = None
+
+    def _take(self, run: Run, needed: set[Run]) -> bool:
+        """Gives a run slots; False where no pages can be freed for it."""
+        rest: list[int] = []  # of the parent's last page
+        if run.parent is not None and run.parent.slots is not None:
+            page, place = divmod(int(run.parent.slots[-1]), PAGE_TOKENS)
+            if self._filled[page] == place + 1:
+                rest = list(range(place + 1, PAGE_TOKENS))[: len(run.tokens)]
+        pages = math.ceil((len(run.tokens) - len(rest)) / PAGE_TOKENS)
+        if len(self._free) < pages:
+            self._evict(pages, needed)
+        if len(self._free) < pages:
+            return False
+        if rest:
+            rest = [page * PAGE_TOKENS + place for place in rest]
+        taken = np.array([self._free.pop() for _ in range(pages)], np.int32)
+        fresh = (taken[:, None] * PAGE_TOKENS + np.arange(PAGE_TOKENS, dtype=np.int32)).ravel()
+        run.slots = np.concatenate([np.array(rest, np.int32), fresh])[: len(run.tokens)]
+        np.add.at(self._held, run.slots // PAGE_TOKENS, 1)
+        np.add.at(self._filled, run.slots // PAGE_TOKENS, 1)
+        self._computed[run] = None
+        return True
+
+    def _evict(self, pages: int, needed: set[Run]) -> None:
+        """Frees pages, so many if there are: of runs that nothing computed stands on, least recently used first."""
+        for run in list(self._computed):
+            if len(self._free) >= pages:
+                return
+            if run not in needed and all(child.slots is None for child in run.children.values()):
+                self._drop(run)
+
+    def _drop(self, run: Run) -> None:
+        if run.slots is None:
+            return
+        pages, counts = np.unique(run.slots // PAGE_TOKENS, return_counts=True)
+        self._held[pages] -= counts.astype(np.int32)
+        empty = pages[self._held[pages] == 0]
+        self._filled[empty] = 0
+        self._free += empty.tolist()
+        run.slots = run.scores = None
+        del self._computed[run]
+        self._dropped.append(run)
+
+
+def _below(run: Run) -> Iterator[Run]:
+    for child in run.children.values():
+        yield child
+        yield from _below(child)
