@@ -173,7 +173,10 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Values partial solutions. A plain function `scorer(partials)`, sync or async, serves as well."""
+    """Values partial solutions. A plain function `scorer(partials)`, sync or async, serves as well.
+
+    One that keeps something of a problem may have a method `release(problem)`: it is called when the problem has been searched.
+    """
 
     def score(self, partials: Sequence[Partial]) -> Awaitable[np.ndarray]:
         """Returns [B] float32 in [-1, 1], in the order given."""

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import rstar_fast
@@ -372,3 +374,114 @@ def test_bad_settings_are_refused(checkpoint: Path) -> None:
 def test_a_scorer_is_a_public_name(checkpoint: Path) -> None:
     scorer = rstar_fast.load_scorer(checkpoint, device="cpu")
     assert isinstance(scorer, Scorer) and score(scorer, PARTIALS).shape == (len(PARTIALS),)
+
+
+# Token trees
+
+
+class Counted:
+    """A scorer, and what its partial solutions score one by one."""
+
+    def __init__(self, qwen2: Path, tokenizer: Any, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+        self.model, self.tokenizer = ppm.from_policy(str(qwen2), seed=1, dtype=dtype), tokenizer
+        reset(self.model)
+        self.scorer = PpmScorer(self.model, tokenizer, **settings)
+
+    def check(self, partials: Sequence[Partial], tolerance: float = 1e-5) -> int:
+        """Scores them; returns how many tokens were computed for it."""
+        before = self.scorer.stats.tokens_computed
+        expected = one_by_one(self.model, self.tokenizer, partials)
+        np.testing.assert_allclose(score(self.scorer, partials), expected, atol=tolerance)
+        return self.scorer.stats.tokens_computed - before
+
+
+def test_tokens_are_computed_once_over_calls(qwen2: Path, tokenizer: Any) -> None:
+    counted = Counted(qwen2, tokenizer)
+    parent = Partial(QUESTION, "<code>\n# Add\nx = 2 + 3\n<end_of_step>\n")
+    children = [Partial(QUESTION, parent.solution + f"# Step {n}\ny = x * {n}\n<end_of_step>\n") for n in range(8)]
+    assert counted.check([Partial(QUESTION)]) == unique_tokens(tokenizer, [Partial(QUESTION)])
+    assert counted.check(children) == unique_tokens(tokenizer, [*children, Partial(QUESTION)]) - unique_tokens(tokenizer, [Partial(QUESTION)])
+    assert counted.check([parent, *children, Partial(QUESTION)]) == 0  # ends inside of what was computed have scores too
+    counted.scorer.release(QUESTION)
+    assert counted.check(children) == unique_tokens(tokenizer, children)
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_any_trees_in_any_company_score_as_one_by_one(qwen2: Path, tokenizer: Any, data: st.DataObject) -> None:
+    counted = Counted(
+        qwen2,
+        tokenizer,
+        batch_tokens=data.draw(st.integers(1, 120), "batch_tokens"),
+        kept_tokens=data.draw(st.sampled_from([1, 200, 100_000]), "kept_tokens"),
+    )
+    pieces = ["x = 1", "2", "\n", "<end_of_step>\n", "# Add", "ab", "print(x)", " 3"]
+    solutions = st.lists(st.sampled_from(pieces), max_size=8).map("".join)
+    problems = [QUESTION, Problem("What is 2?", id="other")]
+    for _ in range(data.draw(st.integers(1, 3), "calls")):
+        drawn = data.draw(st.lists(st.tuples(st.sampled_from(problems), solutions), min_size=1, max_size=8), "partials")
+        counted.check([Partial(problem, solution) for problem, solution in drawn])
+        if data.draw(st.booleans(), "released"):
+            counted.scorer.release(QUESTION)
+
+
+def test_what_follows_may_change_where_tokens_end(qwen2: Path, tokenizer: Any) -> None:
+    parent, child = Partial(QUESTION, "# Add the num"), Partial(QUESTION, "# Add the numbers")
+    ids, longer = (tokenizer(steps.prompt(partial))["input_ids"] for partial in (parent, child))
+    assert longer[: len(ids)] != ids
+    counted = Counted(qwen2, tokenizer)
+    assert counted.check([parent]) + counted.check([child]) == unique_tokens(tokenizer, [parent, child])
+
+
+def test_bfloat16_over_trees_is_that_of_one_by_one(qwen2: Path, tokenizer: Any) -> None:
+    Counted(qwen2, tokenizer, torch.bfloat16, batch_tokens=40).check(PARTIALS, 2e-2)
+
+
+def test_where_memory_ends_passes_become_smaller(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, sizes = PpmScorer._forward, []
+
+    def limited(self: PpmScorer, runs: list[Run]) -> np.ndarray:
+        sizes.append(sum(len(run.tokens) for run in runs))
+        if sizes[-1] > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, runs)
+
+    monkeypatch.setattr(PpmScorer, "_forward", limited)
+    counted = Counted(qwen2, tokenizer)
+    assert counted.check(PARTIALS) == unique_tokens(tokenizer, PARTIALS)
+    assert sizes[0] > 60 and all(size <= 30 for size in sizes[-3:]) and sorted(sizes[:3], reverse=True) == sizes[:3]
+    monkeypatch.setattr(PpmScorer, "_forward", lambda self, runs: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    counted.scorer.release(QUESTION)
+    with pytest.raises(torch.OutOfMemoryError):  # not even one token
+        score(counted.scorer, PARTIALS)
+    monkeypatch.setattr(PpmScorer, "_forward", forward)
+    counted.check(PARTIALS)
+
+
+def test_a_pass_that_fails_leaves_nothing_behind(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(qwen2, tokenizer, batch_tokens=30)
+    forward, passes = PpmScorer._forward, []
+
+    def failing(self: PpmScorer, runs: list[Run]) -> np.ndarray:
+        passes.append(runs)
+        if len(passes) == 3:
+            raise RuntimeError("the device is gone")
+        return forward(self, runs)
+
+    monkeypatch.setattr(PpmScorer, "_forward", failing)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        score(counted.scorer, PARTIALS)
+    assert counted.check(PARTIALS) < unique_tokens(tokenizer, PARTIALS)  # what the first passes computed was kept
+
+
+def test_the_model_is_as_it_was(qwen2: Path, tokenizer: Any) -> None:
+    model = ppm.from_policy(str(qwen2), seed=1)
+    before = model.config._attn_implementation
+    score(PpmScorer(model, tokenizer), PARTIALS)
+    assert model.config._attn_implementation == before == model.base_model.config._attn_implementation
+
+
+def test_a_model_whose_attention_cannot_be_chosen_is_refused(tokenizer: Any) -> None:
+    config = transformers.BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2, num_labels=1, pad_token_id=0)
+    with pytest.raises(InvalidInput, match="^the PPM is a BloomForSequenceClassification, whose attention transformers does not let one choose"):
+        PpmScorer(transformers.BloomForSequenceClassification(config).eval(), tokenizer)

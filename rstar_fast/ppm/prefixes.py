@@ -41,11 +41,6 @@ class Run:
     def end(self) -> int:
         return self.start + len(self.tokens)
 
-    @property
-    def score(self) -> float | None:
-        """The PPM's at the last token; None while it is not computed."""
-        return None if self.scores is None else float(self.scores[-1])
-
     def path(self) -> list[Run]:
         """All runs from the first after the root to this one."""
         found, run = [], self
@@ -96,6 +91,13 @@ class Prefixes:
             run = child if same == len(child.tokens) else self._split(child, same)
         return run
 
+    def score(self, end: Run) -> float | None:
+        """The PPM's at a run's last token, which so counts as used; None while it is not computed."""
+        if end.scores is None:
+            return None
+        self._touch(end.path())
+        return float(end.scores[-1])
+
     def plan(self, ends: Sequence[Run], most_tokens: int) -> list[Run]:
         """What to compute next so that these runs have scores: uncomputed runs, parents first, `most_tokens` tokens at most.
 
@@ -124,11 +126,13 @@ class Prefixes:
                     if planned:
                         return planned
                     # Alone in the pool, and laid out anew from its beginning, a path leaves no place unused.
+                    path = end.path()
                     self.discard(path)
                     run = path[0] if len(path[0].tokens) <= left else self._split(path[0], left)
                     if not self._take(run, {run}):
                         raise MemoryError(f"a pool of {len(self._held)} pages holds less than one path")
                     return [run]
+                self._touch(run.path())  # what it stands on must not look older than it
                 planned.append(run)
                 left -= len(run.tokens)
         return planned

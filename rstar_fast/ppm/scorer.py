@@ -103,9 +103,9 @@ class PpmScorer:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(partials))
 
-    async def release(self, problem: Problem) -> None:
-        """Frees what is kept of a problem: no partial solution of it will come."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._prefixes.forget, problem.id)
+    def release(self, problem: Problem) -> None:
+        """Frees what is kept of a problem, when what has been asked for is done. Should more of it come, it is computed anew."""
+        self._thread.submit(self._prefixes.forget, problem.id)
 
     async def aclose(self) -> None:
         """Ends the thread, and frees what is kept."""
@@ -126,7 +126,7 @@ class PpmScorer:
             while True:
                 unscored = []
                 for at in waiting:
-                    score = ends[at].score
+                    score = self._prefixes.score(ends[at])
                     if score is None:
                         unscored.append(at)
                     else:

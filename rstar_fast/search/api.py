@@ -120,7 +120,13 @@ async def asearch(
             dialect = dialect_of(config)
             valuation = _valuation(config.annotation, scorer, reward)
             expander = Expander(proposer, opened.executor(executor, config.sandbox), dialect, valuation, config.candidates)
-            await TreeSearch(config, expander, dialect, progress).run(to_do, keep)
+
+            def settled(result: SearchResult) -> None:
+                keep(result)
+                if scorer is not None:
+                    scorer.release(result.problem)
+
+            await TreeSearch(config, expander, dialect, progress).run(to_do, settled)
         found: Sequence[SearchResult] = run.read(asked) if run is not None else [results[problem.id] for problem in asked]
     return found[0] if isinstance(problems, str | Problem) else found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import numbers
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from rstar_fast.types import (
     PartialTooLong,
     Policy,
     PolicyError,
+    Problem,
     RstarError,
     Scorer,
     ScorerError,
@@ -32,6 +34,7 @@ ScorerLike = str | Path | Scorer | Callable[[Sequence[Partial]], Any]
 
 Answer = TypeVar("Answer")
 
+_LOG = logging.getLogger(__name__)
 _LONGEST_REASON = 1000  # characters: some libraries put whole tensors into their messages
 
 
@@ -143,6 +146,18 @@ class ScorerModel(_Model[float]):
 
     kind, error, noun = FailureKind.SCORER, ScorerError, "scorer"
 
+    def __init__(self, function: Callable[..., Any], owned: Any = None, release: Callable[[Problem], object] | None = None) -> None:
+        super().__init__(function, owned)
+        self._release = release
+
+    def release(self, problem: Problem) -> None:
+        """Tells the scorer that no partial solution of a problem will come any more, if it wants to know."""
+        if self._release is not None:
+            try:
+                self._release(problem)
+            except Exception as error:  # the user's code; what it keeps does not change what the search has found
+                _LOG.warning("%s", raised("the scorer's release", error))
+
     async def score(self, partials: Sequence[Partial]) -> list[float | Failure]:
         """The score of each of the B partials, in [-1, 1], or why there is none."""
         return await self._ask(partials)
@@ -176,8 +191,8 @@ def scorer_model(scorer: ScorerLike) -> ScorerModel:
     """A scorer by name, a Scorer, or a function scorer(partials)."""
     if isinstance(scorer, str | Path):
         loaded = load_scorer(scorer)
-        return ScorerModel(loaded.score, loaded)
-    return ScorerModel(_function_of(scorer, "score", "ppm", "scorer(partials)"))
+        return ScorerModel(loaded.score, loaded, getattr(loaded, "release", None))
+    return ScorerModel(_function_of(scorer, "score", "ppm", "scorer(partials)"), release=getattr(scorer, "release", None))
 
 
 def raised(who: str, error: BaseException) -> str:
