@@ -1,0 +1,109 @@
+"""Partial solutions scored a second on the CPU, as a search asks for them: python benchmarks/bench_ppm.py [--problems N]
+
+A search of nano with 32 candidates is run once, and what it asks the PPM to score is written down, call by call. Then each way scores
+the same calls:
+
+  padded        transformers' AutoModelForSequenceClassification over padded batches of like lengths, nothing kept
+  token trees   rstar_fast.ppm.PpmScorer: each token of a problem's tree once, keys and values kept across calls
+
+Both must give the same scores. Writes results/ppm_cpu.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from bench import write
+
+import rstar_fast
+from rstar_fast import nano, steps
+from rstar_fast.nano import generate
+from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.ppm import model as ppm_model
+from rstar_fast.ppm.scorer import PpmScorer
+from rstar_fast.types import Partial
+
+Calls = list[list[Partial]]
+_BATCH_TOKENS = 16_384
+
+
+def recorded(problems: int, candidates: int, rollouts: int) -> Calls:
+    """What searches of some problems ask the PPM to score."""
+    calls: Calls = []
+    scorer = PpmScorer.from_pretrained(str(nano.PPM), device="cpu")
+
+    async def score(partials: Sequence[Partial]) -> np.ndarray:
+        calls.append(list(partials))
+        return await scorer.score(partials)
+
+    questions = [record.problem for record in generate("heldout", problems, 77)]
+    rstar_fast.search(questions, policy="nano", ppm=score, candidates=candidates, rollouts=rollouts)
+    return calls
+
+
+def padded(model: torch.nn.Module, tokenizer: object, scale: float) -> Callable[[list[Partial]], np.ndarray]:
+    @torch.inference_mode()
+    def score(partials: list[Partial]) -> np.ndarray:
+        ids = tokenizer([steps.prompt(partial) for partial in partials])["input_ids"]  # type: ignore[operator]
+        order = sorted(range(len(ids)), key=lambda at: len(ids[at]))
+        scores = np.empty(len(ids), np.float32)
+        while order:
+            count = max(1, min(len(order), _BATCH_TOKENS // len(ids[order[-1]])))
+            batch, order = order[-count:], order[:-count]
+            longest = len(ids[batch[-1]])
+            rows = torch.tensor([ids[at] + [0] * (longest - len(ids[at])) for at in batch])
+            mask = torch.tensor([[1] * len(ids[at]) + [0] * (longest - len(ids[at])) for at in batch])
+            hidden = model.base_model(input_ids=rows, attention_mask=mask, use_cache=False).last_hidden_state
+            last = hidden[torch.arange(len(batch)), mask.sum(1) - 1]
+            scores[batch] = torch.tanh(model.score(last)[:, 0] / scale).numpy()
+        return scores
+
+    return score
+
+
+def timed(score: Callable[[list[Partial]], np.ndarray], calls: Calls) -> tuple[float, np.ndarray]:
+    started = time.perf_counter()
+    scores = [score(call) for call in calls]
+    return time.perf_counter() - started, np.concatenate(scores)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=32)
+    parser.add_argument("--rollouts", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    calls = recorded(given.problems, given.candidates, given.rollouts)
+    partials = sum(map(len, calls))
+    model = ppm_model.load(str(nano.PPM), device="cpu")
+    tokenizer, scale = load_tokenizer(str(nano.PPM), "PPM"), ppm_model.scale_of(model)
+    rates: dict[str, list[float]] = {"padded": [], "token trees": []}
+    computed = given_tokens = passes = 0
+    for _ in range(given.rounds):
+        seconds, expected = timed(padded(model, tokenizer, scale), calls)
+        rates["padded"].append(partials / seconds)
+        scorer = PpmScorer(model, tokenizer, batch_tokens=_BATCH_TOKENS)
+        with asyncio.Runner() as runner:
+            seconds, scores = timed(lambda call: runner.run(scorer.score(call)), calls)
+        rates["token trees"].append(partials / seconds)
+        assert np.abs(scores - expected).max() < 1e-5, "the ways do not give the same scores"
+        computed, given_tokens, passes = scorer.stats.tokens_computed, scorer.stats.tokens_given, scorer.stats.passes
+    print(f"{partials} partial solutions in {len(calls)} calls, {given_tokens} tokens, {computed} of them computed in {passes} passes")
+    for way, found in rates.items():
+        print(f"{way:12} {statistics.median(found):8.1f} partials/s  ({min(found):.1f} to {max(found):.1f})")
+    ratio = statistics.median(rates["token trees"]) / statistics.median(rates["padded"])
+    print(f"token trees / padded: {ratio:.2f}")
+    row = {"settings": vars(given), "partials": partials, "calls": len(calls), "tokens": given_tokens, "computed": computed}
+    print(write("ppm_cpu", row | {"passes": passes, "partials_per_second": rates, "ratio": round(ratio, 2)}))
+
+
+if __name__ == "__main__":
+    main()
