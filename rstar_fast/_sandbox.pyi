@@ -118,6 +118,11 @@ class Outcome:
         of a child that died, as os.wait has it
         """
     @property
+    def used_up(self) -> bool:
+        """
+        it timed out as it had used more processor time than it might
+        """
+    @property
     def value(self) -> bytes:
         ...
 class Supervisor:
@@ -142,7 +147,7 @@ class Supervisor:
         """
         Kills a guest that was kept; its end may come later.
         """
-    def run(self, guest: typing.SupportsInt | typing.SupportsIndex, program: bytes, timeout_s: typing.SupportsFloat | typing.SupportsIndex, output: Output) -> Outcome:
+    def run(self, guest: typing.SupportsInt | typing.SupportsIndex, program: bytes, timeout_s: typing.SupportsFloat | typing.SupportsIndex, processor_s: typing.SupportsFloat | typing.SupportsIndex, output: Output) -> Outcome:
         """
         Runs a program in a child of `guest`; what it prints goes on from `output`.
         """

@@ -181,18 +181,17 @@ def test_a_program_cut_into_steps_is_the_program(
     sandbox: Sandbox, fresh: Sandbox, lines: list[str], data: st.DataObject
 ) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(1, len(lines)), max_size=4)))
-    whole = "\n".join(lines)
+    lines = [line + "\n" for line in lines]
     # From nothing: another program in between leaves no state behind.
     run(fresh, "0")
-    wanted = said(run(fresh, whole))
+    wanted = said(run(fresh, "".join(lines)))
     results = []
     for begin, end in zip([0, *cuts], [*cuts, len(lines)], strict=True):
-        prefix = "".join(line + "\n" for line in lines[:begin])
-        results.append(said(run(sandbox, "\n".join(lines[begin:end]), prefix)))
+        results.append(said(run(sandbox, "".join(lines[begin:end]), "".join(lines[:begin]))))
     assert results[-1] == wanted
     # And in any order: the last step alone, and again with all states there.
     begin = cuts[-1] if cuts else 0
-    assert said(run(fresh, "\n".join(lines[begin:]), "".join(line + "\n" for line in lines[:begin]))) == wanted
+    assert said(run(fresh, "".join(lines[begin:]), "".join(lines[:begin]))) == wanted
 
 
 def test_the_first_statement_of_the_whole_is_its_docstring(sandbox: Sandbox) -> None:

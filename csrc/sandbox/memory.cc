@@ -49,6 +49,26 @@ void move_to_file(uintptr_t begin, size_t size, int protection) {
   syscall(__NR_close, file);
 }
 
+struct Mapping {
+  uintptr_t begin, end;
+  int protection;
+  bool of_file;
+};
+
+// This process's own: what can be read and is no code.
+std::vector<Mapping> private_mappings() {
+  std::vector<Mapping> mappings;
+  std::ifstream file("/proc/self/maps");
+  for (std::string line; std::getline(file, line);) {
+    unsigned long long begin = 0, end = 0, inode = 0;
+    char rights[5] = {};
+    if (std::sscanf(line.c_str(), "%llx-%llx %4s %*s %*s %llu", &begin, &end, rights, &inode) != 4) continue;
+    if (rights[0] != 'r' || rights[2] == 'x' || rights[3] != 'p') continue;
+    mappings.push_back({begin, end, PROT_READ | (rights[1] == 'w' ? PROT_WRITE : 0), inode != 0});
+  }
+  return mappings;
+}
+
 // A piece of address space that is handed out from its beginning on.
 struct Piece {
   PyObjectArenaAllocator before;  // serves what is left when the piece is full
@@ -120,23 +140,7 @@ void prepare_forks() {
     munmap(reinterpret_cast<void*>(end), piece.end - end);
     piece.end = end;
   }
-  struct Mapping {
-    uintptr_t begin, end;
-    int protection;
-    bool of_file;
-  };
-  std::vector<Mapping> mappings;
-  {
-    std::ifstream file("/proc/self/maps");
-    for (std::string line; std::getline(file, line);) {
-      unsigned long long begin = 0, end = 0, inode = 0;
-      char rights[5] = {};
-      if (std::sscanf(line.c_str(), "%llx-%llx %4s %*s %*s %llu", &begin, &end, rights, &inode) != 4) continue;
-      if (rights[0] != 'r' || rights[2] == 'x' || rights[3] != 'p') continue;
-      mappings.push_back({begin, end, PROT_READ | (rights[1] == 'w' ? PROT_WRITE : 0), inode != 0});
-    }
-  }
-  for (const Mapping& mapping : mappings) {
+  for (const Mapping& mapping : private_mappings()) {
     if (mapping.of_file) {
       move_to_file(mapping.begin, mapping.end - mapping.begin, mapping.protection);
     } else if ((mapping.protection & PROT_WRITE) != 0) {

@@ -121,6 +121,7 @@ PYBIND11_MODULE(_sandbox, m) {
       .def_readonly("guest_waits", &Outcome::guest_waits, "the guest that was forked waits as before; else it is to be ended")
       .def_readonly("status", &Outcome::status, "of a child that died, as os.wait has it")
       .def_readonly("processor_s", &Outcome::processor_s)
+      .def_readonly("used_up", &Outcome::used_up, "it timed out as it had used more processor time than it might")
       .def_readonly("private_bytes", &Outcome::private_bytes, "at most so much memory is the child's alone");
 
   m.def(
@@ -142,10 +143,10 @@ PYBIND11_MODULE(_sandbox, m) {
       .def("adopt", &Supervisor::adopt, py::arg("guest"), "Makes a guest known that waits to be forked.")
       .def(
           "run",
-          [](Supervisor& supervisor, pid_t guest, const py::bytes& program, double timeout_s, Output& output) {
-            return supervisor.run(guest, std::string_view(program), timeout_s, output);
+          [](Supervisor& supervisor, pid_t guest, const py::bytes& program, double timeout_s, double processor_s, Output& output) {
+            return supervisor.run(guest, std::string_view(program), timeout_s, processor_s, output);
           },
-          py::arg("guest"), py::arg("program"), py::arg("timeout_s"), py::arg("output"),
+          py::arg("guest"), py::arg("program"), py::arg("timeout_s"), py::arg("processor_s"), py::arg("output"),
           "Runs a program in a child of `guest`; what it prints goes on from `output`.")
       .def("end", &Supervisor::end, py::arg("guest"), "Kills a guest and waits for its end.")
       .def("end_kept", &Supervisor::end_kept, py::arg("guest"), "Kills a guest that was kept; its end may come later.")

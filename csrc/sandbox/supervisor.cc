@@ -85,6 +85,15 @@ void Output::add(std::string_view data) {
   if (tail_.size() > 4 * from_end_ + kReadBytes) tail_.erase(0, tail_.size() - from_end_);
 }
 
+// Of a process that lives; 0 where it does not, or the kernel does not tell.
+double used_processor_s(pid_t process) {
+  // As clock_getcpuclockid, which asks the kernel whether the process is there: it does so anyway.
+  const auto clock = static_cast<clockid_t>((~static_cast<unsigned>(process) << 3) | 2);
+  timespec used{};
+  if (clock_gettime(clock, &used) != 0) return 0;
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
 // A run under way.
 struct Supervisor::Run {
   pid_t guest;
@@ -95,6 +104,10 @@ struct Supervisor::Run {
   bool forked = false;   // the one fork has been allowed
   bool leaves = false;   // it did something that a fork does not copy
   bool reported = false, failed = false;
+  bool ended = false, ended_unheard = false;  // the child: after it was known, and before
+  bool timed_out = false;
+
+  bool is_over() const { return reported || failed || ended || ended_unheard || timed_out; }
 };
 
 Supervisor::Supervisor(const Ends& ends) : ends_(ends) { prctl(PR_SET_NAME, "sandbox", 0, 0, 0); }
@@ -323,7 +336,7 @@ void Supervisor::end_strays() {
   for (const pid_t process : strays()) reap(process, nullptr);
 }
 
-Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s, Output& output) {
+Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s, double processor_s, Output& output) {
   const auto time = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::min(timeout_s, 1e8)));
   Run run{guest, {}, time, Clock::now() + (guest == first_ ? kMostForFirst : kMostForFork)};
   bury();
@@ -331,70 +344,79 @@ Outcome Supervisor::run(pid_t guest, std::string_view program, double timeout_s,
   settle();
   put(program);
   const int guest_descriptor = guests_.at(guest);
-  Outcome& outcome = run.outcome;
-  bool timed_out = false, ended = false, ended_unheard = false;
   if (syscall(kernel::kPidfdSendSignal, guest_descriptor, SIGUSR1, nullptr, 0) != 0) run.failed = true;
-  while (!run.reported && !run.failed && !ended && !ended_unheard && !timed_out) {
-    std::array<pollfd, 4> watched{{{ends_.reports, POLLIN, 0},
-                                   {ends_.listener, POLLIN, 0},  // a negative one is passed over
-                                   {ends_.owner, 0, 0},
-                                   {outcome.child < 0 ? guest_descriptor : run.child_ended, POLLIN, 0}}};
-    using Milliseconds = std::chrono::milliseconds;
-    auto wait = std::max(Milliseconds(0), std::chrono::ceil<Milliseconds>(run.deadline - Clock::now()));
-    const bool awaits_hello = run.forked && outcome.child < 0;
-    // Output alone wakes nobody: programs print in many small pieces, and the pipe holds 64 KiB of them.
-    wait = std::min(wait, awaits_hello ? kLookForChild : kLookForOutput);
-    const int ready = poll(watched.data(), watched.size(), static_cast<int>(wait.count()));
-    if (ready < 0 && errno != EINTR) fail("poll");
-    if (ready == 0 && awaits_hello) ended_unheard = ended_early(run);
-    if (ready > 0) {
-      if (watched[2].revents != 0) {
-        end_all();
-        _exit(0);
-      }
-      if (watched[0].revents != 0) read_report(run, output.limit());  // first: a child is known before its calls are judged
-      if (watched[1].revents != 0) decide(run);
-      if (watched[3].revents != 0) {
-        if (outcome.child < 0) {
-          while (outcome.child < 0 && read_report(run, output.limit())) {
-          }
-          run.failed = outcome.child < 0;
-        } else if (watched[3].fd == run.child_ended) {
-          while (!run.reported && read_report(run, output.limit())) {
-          }
-          ended = true;
-        }
-      }
-    }
+  while (!run.is_over()) {
+    watch(run, guest_descriptor, output.limit());
     read_output(output);
-    timed_out = Clock::now() >= run.deadline && !run.reported;
+    run.outcome.used_up = !run.is_over() && run.outcome.child >= 0 && used_processor_s(run.outcome.child) > processor_s;
+    run.timed_out = !run.reported && (run.outcome.used_up || Clock::now() >= run.deadline);
   }
-  if (ended_unheard) {
+  conclude(run);
+  for (int reads = 0; reads < kMostReadsAtEnd && read_output(output); ++reads) {
+  }
+  // What was woken has to sleep again before another program runs: it shares the channels.
+  run.outcome.guest_waits = ends_.listener < 0 || guest == first_ || (guests_.contains(guest) && settles(Process(guest)));
+  return run.outcome;
+}
+
+// Waits until something happens, or output has to be looked for, and sees to it.
+void Supervisor::watch(Run& run, int guest_descriptor, size_t most_value) {
+  const Outcome& outcome = run.outcome;
+  std::array<pollfd, 4> watched{{{ends_.reports, POLLIN, 0},
+                                 {ends_.listener, POLLIN, 0},  // a negative one is passed over
+                                 {ends_.owner, 0, 0},
+                                 {outcome.child < 0 ? guest_descriptor : run.child_ended, POLLIN, 0}}};
+  using Milliseconds = std::chrono::milliseconds;
+  auto wait = std::max(Milliseconds(0), std::chrono::ceil<Milliseconds>(run.deadline - Clock::now()));
+  const bool awaits_hello = run.forked && outcome.child < 0;
+  // Output alone wakes nobody: programs print in many small pieces, and the pipe holds 64 KiB of them.
+  wait = std::min(wait, awaits_hello ? kLookForChild : kLookForOutput);
+  const int ready = poll(watched.data(), watched.size(), static_cast<int>(wait.count()));
+  if (ready < 0 && errno != EINTR) fail("poll");
+  if (ready == 0 && awaits_hello) run.ended_unheard = ended_early(run);
+  if (ready <= 0) return;
+  if (watched[2].revents != 0) {
+    end_all();
+    _exit(0);
+  }
+  if (watched[0].revents != 0) read_report(run, most_value);  // first: a child is known before its calls are judged
+  if (watched[1].revents != 0) decide(run);
+  if (watched[3].revents == 0) return;
+  if (outcome.child < 0) {
+    while (outcome.child < 0 && read_report(run, most_value)) {
+    }
+    run.failed = outcome.child < 0;
+  } else if (watched[3].fd == run.child_ended) {
+    while (!run.reported && read_report(run, most_value)) {
+    }
+    run.ended = true;
+  }
+}
+
+// Says how a run has ended, and ends what is not to go on.
+void Supervisor::conclude(Run& run) {
+  Outcome& outcome = run.outcome;
+  if (run.ended_unheard) {
     outcome.end = End::kDied;
   } else if (outcome.child < 0) {
     outcome.end = End::kNoChild;
     // First who might be making a child at this moment.
-    if (guest != first_) reap(guest, nullptr);
+    if (run.guest != first_) reap(run.guest, nullptr);
     if (run.forked) end_strays();
   } else if (run.reported) {
-    const Process base(guest);
+    const Process base(run.guest);
     outcome.end = End::kReported;
-    if (ends_.listener >= 0 && !run.leaves && !ended) {
+    if (ends_.listener >= 0 && !run.leaves && !run.ended) {
       const Process process(outcome.child);
       outcome.may_be_kept = may_be_kept(process);
       const uint64_t all = process.anonymous_bytes(), shared = base.anonymous_bytes();
       outcome.private_bytes = std::min(all, process.faulted_bytes() + all - std::min(all, shared));
     }
   } else {
-    outcome.end = timed_out ? End::kTimedOut : End::kDied;
+    outcome.end = run.timed_out ? End::kTimedOut : End::kDied;
     reap(outcome.child, &outcome);
     outcome.child = -1;
   }
-  for (int reads = 0; reads < kMostReadsAtEnd && read_output(output); ++reads) {
-  }
-  // What was woken has to sleep again before another program runs: it shares the channels.
-  outcome.guest_waits = ends_.listener < 0 || guest == first_ || (guests_.contains(guest) && settles(Process(guest)));
-  return run.outcome;
 }
 
 }  // namespace rstar

@@ -51,6 +51,7 @@ struct Outcome {
   bool guest_waits = false;  // the guest that was forked waits as before; else it is to be ended
   int status = 0;            // of an end by kDied or kTimedOut, as wait(2) has it
   double processor_s = 0;
+  bool used_up = false;  // it timed out as it had used more processor time than it might
   uint64_t private_bytes = 0;  // at most so much memory is the child's alone
 };
 
@@ -77,7 +78,7 @@ class Supervisor {
   // Makes a guest known that waits to be forked.
   void adopt(pid_t guest);
   // Runs a program in a child of `guest`; what it prints goes on from `output`.
-  Outcome run(pid_t guest, std::string_view program, double timeout_s, Output& output);
+  Outcome run(pid_t guest, std::string_view program, double timeout_s, double processor_s, Output& output);
   // Kills a guest, if it is one still, and waits for its end; of one that is kept, and so does nothing, the end may come later.
   void end(pid_t guest);
   void end_kept(pid_t guest);
@@ -94,6 +95,8 @@ class Supervisor {
   ssize_t hear_next(char* buffer, size_t size, pid_t& speaker) const;
   bool read_report(Run& run, size_t most_value);
   void decide(Run& run);
+  void watch(Run& run, int guest_descriptor, size_t most_value);
+  void conclude(Run& run);
   bool strike(pid_t guest);
   void reap(pid_t guest, Outcome* outcome);
   std::vector<pid_t> strays() const;

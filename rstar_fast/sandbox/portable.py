@@ -29,7 +29,10 @@ from rstar_fast.sandbox.layers import Layer
 from rstar_fast.sandbox.protocol import Broken, serve
 from rstar_fast.sandbox.results import Result
 
+_Ended = tuple[int, int, resource.struct_rusage]  # as os.wait4 has it
+
 _READ_BYTES = 1 << 16
+_LOOK_S = 0.05  # how long a process can have ended before that is seen, where it said nothing
 _MOST_TOLD = 1 << 20  # bytes of a report besides the value's text
 _DESCRIPTORS = 64
 _REPORTS = 3  # the program's process tells here what came of it
@@ -98,48 +101,58 @@ class _Runner:
         os.close(program_output)
         os.close(program_reports)
         printed, report = _Output(self._most_bytes), bytearray()
+        ended: _Ended | None = None
         try:
-            in_time = self._watch(output, reports, printed, report)
+            in_time, ended = self._watch(process, output, reports, printed, report)
         finally:
             with contextlib.suppress(OSError):
                 os.killpg(process, signal.SIGKILL)  # what it started too
-            _, status, usage = os.wait4(process, 0)
+            if ended is None:
+                ended = os.wait4(process, 0)
             os.close(output)
             os.close(reports)
         if not in_time:
             return Result(results.decoded(printed), results.too_long(self._timeout_s))
-        told, _, value = bytes(report).partition(b"\n")
-        if not told:
+        _, status, usage = ended
+        told = _whole(report)
+        if told is None:
             return Result(results.decoded(printed), results.of_end(status, usage.ru_utime + usage.ru_stime, self._cpu_s))
-        said = results.read_report(told)
+        said = results.read_report(told[0])
         if said is None or "apart" in said:
             return Result(results.decoded(printed), results.crashed("the program's result was forged"))
-        return results.of_report(said, printed, value)
+        return results.of_report(said, printed, told[1])
 
-    def _watch(self, output: int, reports: int, printed: _Output, report: bytearray) -> bool:
-        """Reads what is printed and told until both have come to their end; False where that takes too long.
+    def _watch(
+        self, process: int, output: int, reports: int, printed: _Output, report: bytearray
+    ) -> tuple[bool, _Ended | None]:
+        """Reads what is printed and told until the process has told its result, or ended; whether that came in time, and its end.
 
-        Who has told its result prints no more: what another process then holds open is not waited for.
+        What another process still holds open is not waited for.
         """
         deadline = time.monotonic() + self._timeout_s
         os.set_blocking(output, False)
-        while True:
+        ended = None
+        open_ends = [output, reports]
+        while _whole(report) is None and ended is None and len(report) <= self._most_bytes + _MOST_TOLD:
             left_s = deadline - time.monotonic()
-            ready, _, _ = select.select([output, reports], [], [], max(0.0, left_s))
+            if left_s <= 0:
+                return False, None
+            ready, _, _ = select.select(open_ends, [], [], min(left_s, _LOOK_S))
             if output in ready:
                 with contextlib.suppress(BlockingIOError):
                     printed.add(os.read(output, _READ_BYTES))
             if reports in ready:
                 told = os.read(reports, _READ_BYTES)
                 report += told
-                if not told or len(report) > self._most_bytes + _MOST_TOLD:
-                    break
-            elif left_s <= 0:
-                return False
+                if not told:
+                    open_ends.remove(reports)
+            elif reports not in open_ends or not ready:
+                found = os.wait4(process, os.WNOHANG)
+                ended = found if found[0] == process else None
         with contextlib.suppress(BlockingIOError):
             while data := os.read(output, _READ_BYTES):
                 printed.add(data)
-        return True
+        return True, ended
 
     def _become_program(self, source: str, output: int, reports: int) -> NoReturn:
         """In the process that is to run a program."""
@@ -165,7 +178,8 @@ class _Runner:
             dumps, write, leave = json.dumps, os.write, os._exit  # the program may replace what modules hold
             said = running.run(unit, main.__dict__, reserve, value.extend)
             flushed = running.flush(stream)
-            told = memoryview(dumps(said or flushed).encode("ascii") + b"\n" + value)
+            text = dumps(said or flushed).encode("ascii")
+            told = memoryview(b"%d %d\n" % (len(text), len(value)) + text + value)
             while told:
                 told = told[write(_REPORTS, told) :]
             leave(0)
@@ -186,6 +200,16 @@ class _Runner:
         if mapped is not None:
             most = mapped + self._memory_bytes
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _whole(report: bytearray) -> tuple[bytes, bytes] | None:
+    """What a process said, and the text of its value; None while that is not whole, or is nothing of the kind."""
+    header, newline, rest = bytes(report).partition(b"\n")
+    sizes = header.split(b" ")
+    if not newline or len(header) > 40 or len(sizes) != 2 or not all(size.isdigit() for size in sizes):
+        return None
+    said, value = map(int, sizes)
+    return (rest[:said], rest[said : said + value]) if len(rest) >= said + value else None
 
 
 def _missing(omit: set[str]) -> dict[Layer, str]:

@@ -65,7 +65,7 @@ def of_end(status: int, processor_s: float, cpu_s: float) -> dict[str, str]:
     # A program that does not heed the first signal of the limit gets the second.
     killed_at_limit = signal_number == signal.SIGKILL and processor_s >= processor_seconds(cpu_s)
     if signal_number == signal.SIGXCPU or killed_at_limit:
-        return _timed_out(f"the program used more than {cpu_s:g} s of processor time")
+        return used_up(cpu_s)
     end = f"signal {signal_number}" if signal_number is not None else f"exit code {os.WEXITSTATUS(status)}"
     return crashed(f"the process ended without a result ({end})")
 
@@ -73,6 +73,11 @@ def of_end(status: int, processor_s: float, cpu_s: float) -> dict[str, str]:
 def too_long(timeout_s: float) -> dict[str, str]:
     """The error of a program that was ended by the wall clock."""
     return _timed_out(f"the program ran longer than {timeout_s:g} s")
+
+
+def used_up(cpu_s: float) -> dict[str, str]:
+    """The error of a program that was ended for the processor time it used."""
+    return _timed_out(f"the program used more than {cpu_s:g} s of processor time")
 
 
 def decoded(output: Any) -> str:

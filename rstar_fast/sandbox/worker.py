@@ -158,7 +158,7 @@ class _Worker:
             return self._first
         if self._numeric is None:
             output = self._first.output.copy()
-            outcome = self._supervisor.run(self._first.process, LOAD_NUMERIC, _LOAD_S, output)
+            outcome = self._supervisor.run(self._first.process, LOAD_NUMERIC, _LOAD_S, _LOAD_S, output)
             if outcome.may_be_kept:
                 self._numeric = _Snapshot(outcome.child, "", True, output, 0)
             else:  # each program loads it by itself
@@ -193,7 +193,7 @@ class _Worker:
         lines = text.count("\n", 0, len(text) - len(source))
         unit = Unit(source, lines, state.text != "", is_last, self._most_bytes)
         output = state.output.copy()
-        outcome = self._supervisor.run(state.process, unit.to_bytes(), self._timeout_s, output)
+        outcome = self._supervisor.run(state.process, unit.to_bytes(), self._timeout_s, self._cpu_s, output)
         # A state that does not wait as it should is no more to be trusted; those that have run no program are slow at worst.
         if outcome.end == _sandbox.End.NO_CHILD or not outcome.guest_waits and state.text:
             self._drop(state, at_once=True)
@@ -237,7 +237,8 @@ class _Worker:
 
     def _result(self, outcome: Any, output: Any, said: dict[str, Any] | None) -> Result:
         if outcome.end == _sandbox.End.TIMED_OUT:
-            return Result(results.decoded(output), results.too_long(self._timeout_s))
+            error = results.used_up(self._cpu_s) if outcome.used_up else results.too_long(self._timeout_s)
+            return Result(results.decoded(output), error)
         if said is not None:
             return results.of_report(said, output.copy(), outcome.value)
         if outcome.end == _sandbox.End.REPORTED:  # what no guest reports
