@@ -369,7 +369,7 @@ def test_a_checkpoint_that_is_not_there() -> None:
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rstar_fast.policies.http._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("rstar_fast.policies.client._FIRST_WAIT_S", 0.0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"

@@ -31,7 +31,7 @@ def search(
     problems: Annotated[str, typer.Argument(help="A question, or a file of problems: .jsonl, .json, .csv or .parquet.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; a run found there is continued.")] = None,
     policy: Annotated[str, typer.Option(help="nano, a checkpoint, vllm:NAME, or the URL of a server.")] = "nano",
-    ppm: Annotated[str, typer.Option(help="nano, or a checkpoint.")] = "nano",
+    ppm: Annotated[str, typer.Option(help="nano, a checkpoint, vllm:NAME, or the URL of a server.")] = "nano",
     config: Annotated[Path | None, typer.Option(help="YAML file of search settings; options override it.")] = None,
     annotation: Annotated[Annotation | None, typer.Option(help="Where the values of steps come from.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Complete solutions per problem.")] = None,

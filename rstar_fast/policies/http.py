@@ -15,28 +15,19 @@ one by one.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import enum
 import hashlib
-import json
 import logging
 import math
-import os
 import random
 import re
-import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
-from urllib.parse import unquote
-
-import httpx
 
 from rstar_fast import steps
+from rstar_fast.policies.client import REJECTS_A_FIELD, TOO_LONG, Asking, Client, Refused, Session, rejected_fields, short
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, PolicyError, RstarError
-
-API_KEY_VARIABLE = "OPENAI_API_KEY"
 
 # Markers may be special tokens, which servers drop from the text unless told otherwise. Servers know these two fields (vLLM,
 # SGLang), ignore them, or say in their refusal that they do not know them.
@@ -46,15 +37,9 @@ _DISPENSABLE = (*_KEEP_MARKERS, *_KEEP_STOP, "seed", "logprobs")
 
 _STOP_FIELDS = ("stop_reason", "matched_stop")
 _ENDED_BY_ITSELF = ("length", "eos", "eos_token")
-_PASSING_STATUSES = frozenset({408, 409, 425, 429})  # and 5xx; 501 will not pass
-_TOO_LONG = re.compile(r"context.{0,20}(length|size|window)|too long|max_model_len|maximum.{0,20}length", re.IGNORECASE)
 _REJECTS_N = re.compile(r"\bn\b|\bbest_of\b|one completion", re.IGNORECASE)
-_REJECTS_A_FIELD = re.compile(r"un(known|recogni[sz]ed|expected|supported)|not (permitted|supported)|extra", re.IGNORECASE)
 
-_FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 30.0
 _LEAST_STEP_TOKENS = 32  # a context with less room than this is full
-_CONNECT_TIMEOUT_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -65,32 +50,6 @@ class _Telling(enum.IntEnum):
     NAMED = 0  # in a field beside the text; assumed until a reply shows otherwise
     KEPT = 1  # it was asked to keep the string in the text
     CUT_HERE = 2  # it is not told the stop strings
-
-
-class _Passing(Exception):
-    """A failure that may pass: worth another attempt.
-
-    Attributes:
-      most_retries: where waiting is unlikely to help, fewer than the policy's.
-      wait_s: what the server asked to wait, seconds; None when it did not say.
-    """
-
-    def __init__(self, sentence: str, *, most_retries: float = math.inf, wait_s: float | None = None) -> None:
-        super().__init__(sentence)
-        self.most_retries = most_retries
-        self.wait_s = wait_s
-
-
-class _Refused(Exception):
-    """The server finds the request itself wrong (400, 413, 422); the text is the server's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """What belongs to one event loop."""
-
-    client: httpx.AsyncClient
-    slots: asyncio.Semaphore
 
 
 class LeafSeeds:
@@ -183,17 +142,24 @@ class HttpPolicy:
         Raises:
           InvalidInput: the URL or a setting is unusable.
         """
-        self._url, self._server, fragment = _parse_url(url)
-        self._model = model or fragment
-        self._headers = _headers(os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key)
+        self._client = Client(
+            url,
+            Asking("policy", "a completion", PolicyError),
+            paths=["completions"],
+            model=model,
+            api_key=api_key,
+            max_concurrency=max_concurrency,
+            timeout_s=timeout_s,
+            retries=retries,
+            jitter=random.Random(seed),
+            sleep=sleep,
+        )
+        self._server = self._client.server
         for name, value, valid, expected in (
             ("temperature", temperature, temperature >= 0, "a number >= 0"),
             ("top_p", top_p, 0 < top_p <= 1, "a number in (0, 1]"),
             ("top_k", top_k, top_k >= 0, "an integer >= 0"),
             ("max_step_tokens", max_step_tokens, max_step_tokens >= 1, "an integer >= 1"),
-            ("max_concurrency", max_concurrency, max_concurrency >= 1, "an integer >= 1"),
-            ("timeout_s", timeout_s, timeout_s > 0, "seconds > 0"),
-            ("retries", retries, retries >= 0, "an integer >= 0"),
         ):
             if not valid:
                 raise InvalidInput(f"{name} is {value!r}: give {expected}")
@@ -204,15 +170,8 @@ class HttpPolicy:
             self._sampling["logprobs"] = 1
         self._extra_body = dict(extra_body or {})
         self._max_step_tokens = max_step_tokens
-        self._max_concurrency = max_concurrency
-        self._timeout_s = timeout_s
-        self._retries = retries
-        self._sleep = sleep
         self._seeds = LeafSeeds(seed)
-        self._jitter = random.Random(seed)
-        self._sessions: dict[asyncio.AbstractEventLoop, tuple[_Session, AsyncGenerator[_Session, None]]] = {}
         # What has been learnt of the server. It only ever moves in one direction, so requests under way may all add to it.
-        self._answered = False
         self._telling = _Telling.NAMED
         self._keeps_stop = False
         self._one_by_one = False
@@ -238,9 +197,9 @@ class HttpPolicy:
             raise InvalidInput(f"n is {n!r}: give an integer >= 1")
         if not partials:
             return []
-        session = await self._session()
+        session = await self._client.session()
         try:
-            await self._find_model(session)
+            await self._client.find_model(session)
         except PolicyError as error:
             return [error] * len(partials)
         async with asyncio.TaskGroup() as group:
@@ -250,50 +209,15 @@ class HttpPolicy:
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop; `propose` opens new ones."""
-        entry = self._sessions.get(asyncio.get_running_loop())
-        if entry is not None:
-            await entry[1].aclose()
+        await self._client.aclose()
 
-    async def _session(self) -> _Session:
-        loop = asyncio.get_running_loop()
-        for closed in [other for other in self._sessions if other.is_closed()]:
-            self._sessions.pop(closed, None)
-        if loop not in self._sessions:
-            lifetime = self._live(loop)
-            self._sessions[loop] = (await anext(lifetime), lifetime)  # reaches its yield without suspending: no race
-        return self._sessions[loop][0]
-
-    async def _live(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Session, None]:
-        # A generator, because asyncio.run closes those still open before it closes the loop, and their connections with them.
-        limits = httpx.Limits(max_connections=self._max_concurrency, max_keepalive_connections=self._max_concurrency)
-        timeout = httpx.Timeout(None, connect=min(_CONNECT_TIMEOUT_S, self._timeout_s))  # the whole reply's is in _attempt
-        async with httpx.AsyncClient(headers=self._headers, limits=limits, timeout=timeout) as client:
-            try:
-                yield _Session(client, asyncio.Semaphore(self._max_concurrency))
-            finally:
-                self._sessions.pop(loop, None)
-
-    async def _find_model(self, session: _Session) -> None:
-        if self._model is not None:
-            return
-        try:
-            listed = (await self._request(session, "GET", "models")).get("data")
-        except _Refused as refusal:
-            raise PolicyError(f"{self._server} lists no models ({refusal}): name one, as {self._server}#name") from None
-        entries = listed if isinstance(listed, list) else []
-        names = [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-        if len(names) != 1:
-            found = f"{len(names)} models ({', '.join(names[:8])})" if names else "no models"
-            raise PolicyError(f"{self._server} lists {found}, not one: name the model, as {self._server}#name")
-        self._model = names[0]
-
-    async def _propose_one(self, session: _Session, partial: Partial, n: int, seed: int) -> list[Candidate] | RstarError:
+    async def _propose_one(self, session: Session, partial: Partial, n: int, seed: int) -> list[Candidate] | RstarError:
         try:
             return await self._sample(session, partial, n, seed)
         except RstarError as error:
             return error
 
-    async def _sample(self, session: _Session, partial: Partial, n: int, seed: int) -> list[Candidate]:
+    async def _sample(self, session: Session, partial: Partial, n: int, seed: int) -> list[Candidate]:
         max_tokens = self._max_step_tokens
         while True:
             async with session.slots:  # the request is made up in its slot, so that it knows what the ones before it learnt
@@ -302,8 +226,8 @@ class HttpPolicy:
                 telling = self._telling
                 body = self._body(partial, n, seed, max_tokens, telling)
                 try:
-                    reply = await self._request(session, "POST", "completions", body)
-                except _Refused as refusal:
+                    reply = await self._client.request(session, "POST", "completions", body)
+                except Refused as refusal:
                     max_tokens = self._learn_from(refusal, body, partial)
                     continue
             candidates = self._candidates(reply, partial, n, telling)
@@ -312,7 +236,7 @@ class HttpPolicy:
             self._ask_otherwise(telling)
         return await self._sample_one_by_one(session, partial, n, seed)
 
-    async def _sample_one_by_one(self, session: _Session, partial: Partial, n: int, seed: int) -> list[Candidate]:
+    async def _sample_one_by_one(self, session: Session, partial: Partial, n: int, seed: int) -> list[Candidate]:
         """n requests for one sample each; those that fail are left out as long as one succeeds."""
         requests = [self._propose_one(session, partial, 1, derived_seed(seed, sample)) for sample in range(n)]
         results = await asyncio.gather(*requests)
@@ -323,7 +247,7 @@ class HttpPolicy:
 
     def _body(self, partial: Partial, n: int, seed: int, max_tokens: int, telling: _Telling) -> dict[str, Any]:
         body = {
-            "model": self._model,
+            "model": self._client.model,
             "prompt": steps.without_surrogates(steps.prompt(partial)),
             "n": n,
             "max_tokens": max_tokens,
@@ -339,21 +263,21 @@ class HttpPolicy:
         body |= self._extra_body
         return {name: value for name, value in body.items() if name not in self._rejected}
 
-    def _learn_from(self, refusal: _Refused, body: Mapping[str, Any], partial: Partial) -> int:
+    def _learn_from(self, refusal: Refused, body: Mapping[str, Any], partial: Partial) -> int:
         """Notes what the server rejects and returns how many tokens to ask for next; raises where nothing can be changed."""
         max_tokens = body["max_tokens"]
-        if _TOO_LONG.search(str(refusal)):
+        if TOO_LONG.search(str(refusal)):
             # Servers count the tokens asked for as part of the context, but a step rarely needs them all.
             if max_tokens // 4 >= _LEAST_STEP_TOKENS:
                 return max_tokens // 4
             sentence = f"the partial solution of problem {partial.problem.id!r} does not fit the context of the model"
             raise PartialTooLong(f"{sentence} at {self._server}, which says: {refusal}") from None
         sent = [name for name in _DISPENSABLE if name in body]
-        named = [name for name in sent if re.search(rf"\b{name}\b", str(refusal))]
+        named = rejected_fields(refusal, sent)
         if not named and body["n"] > 1 and _REJECTS_N.search(str(refusal)):
             self._one_by_one = True
             return max_tokens
-        if not named and _REJECTS_A_FIELD.search(str(refusal)):
+        if not named and REJECTS_A_FIELD.search(str(refusal)):
             named = [name for name in sent if name in _KEEP_MARKERS or name in _KEEP_STOP]
         if not named:
             raise PolicyError(f"{self._server} rejected the request: {refusal}") from None
@@ -377,9 +301,9 @@ class HttpPolicy:
         """The candidates of a reply; None when it does not tell which stop string ended one of them."""
         choices = reply.get("choices")
         if not isinstance(choices, list) or not choices:
-            raise PolicyError(f"{self._server} answered without 'choices', {_short(str(reply))}: check the URL")
+            raise PolicyError(f"{self._server} answered without 'choices', {short(str(reply))}: check the URL")
         if not all(isinstance(choice, dict) and isinstance(choice.get("text"), str) for choice in choices):
-            raise PolicyError(f"{self._server} sent a choice without 'text', {_short(str(choices))}: check the URL")
+            raise PolicyError(f"{self._server} sent a choice without 'text', {short(str(choices))}: check the URL")
         choices = sorted(choices, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0)[:n]
         split = [split_at_stop(steps.without_surrogates(choice["text"])) for choice in choices]
         if telling is _Telling.KEPT and any(stop for _, stop, _ in split):
@@ -406,101 +330,6 @@ class HttpPolicy:
             return True
         return telling is _Telling.CUT_HERE or (telling is _Telling.KEPT and self._keeps_stop)
 
-    async def _request(self, session: _Session, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Sends one request until it succeeds or is given up. Waits keep their slot: a busy server is asked less."""
-        attempts = 0
-        while True:
-            attempts += 1
-            try:
-                return await self._attempt(session, method, path, body)
-            except _Passing as failure:
-                if attempts > min(self._retries, failure.most_retries):
-                    times = "once" if attempts == 1 else f"{attempts} times"
-                    raise PolicyError(f"{failure} (tried {times})") from failure.__cause__
-                wait_s = failure.wait_s
-            if wait_s is None:
-                wait_s = min(_FIRST_WAIT_S * 2 ** min(attempts - 1, 10), _LONGEST_WAIT_S) * self._jitter.uniform(0.5, 1.0)
-            await self._sleep(wait_s)
-
-    async def _attempt(self, session: _Session, method: str, path: str, body: object) -> dict[str, Any]:
-        url = self._url.copy_with(path=f"{self._url.path}/{path}")
-        content = None if body is None else json.dumps(body).encode("ascii")
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await session.client.request(method, url, content=content, headers=headers)
-        except TimeoutError as error:
-            sentence = f"{self._server} did not answer within {self._timeout_s:g} s: give a larger timeout_s"
-            raise _Passing(f"{sentence} or a smaller max_concurrency", most_retries=1) from error
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            sentence = f"cannot connect to {self._server} ({_reason(error)}): check the address, and that the server is running"
-            raise _Passing(sentence, most_retries=math.inf if self._answered else 1) from error
-        except httpx.RequestError as error:
-            raise _Passing(f"{self._server} broke off before its answer was complete ({_reason(error)})") from error
-        self._answered = True
-        if response.status_code != httpx.codes.OK:
-            raise self._failure(response, path)
-        try:
-            reply = json.loads(response.content)
-        except ValueError as error:
-            raise _Passing(f"{self._server} answered with what is not JSON: {_short(response.text)}") from error
-        if not isinstance(reply, dict):
-            raise PolicyError(f"{self._server} answered {_short(response.text)}: expected a JSON object, check the URL")
-        return reply
-
-    def _failure(self, response: httpx.Response, path: str) -> Exception:
-        """What a status other than 200 means."""
-        status = response.status_code
-        said = f"{status} {response.reason_phrase}: {_message(response)}"
-        if status in (401, 403):
-            key = "the API key it was given" if "Authorization" in self._headers else "a request without an API key"
-            return PolicyError(f"{self._server} refused {key} ({said}): pass api_key, or set {API_KEY_VARIABLE}")
-        if status == 404:
-            asked = f"/{path} or the model {self._model!r}" if self._model else f"/{path}"
-            return PolicyError(f"{self._server} does not know {asked} ({said}): check the URL's path and the model's name")
-        if status in (400, 413, 422):
-            return _Refused(said)
-        if status == 429:
-            said = f"{self._server} is asked too often ({said}): give a smaller max_concurrency"
-            return _Passing(said, wait_s=self._retry_after(response))
-        if status in _PASSING_STATUSES or (status >= 500 and status != 501):
-            return _Passing(f"{self._server} failed ({said})", wait_s=self._retry_after(response))
-        return PolicyError(f"{self._server} answered {said}: expected a completion, check the URL")
-
-    def _retry_after(self, response: httpx.Response) -> float | None:
-        """The wait the server asks for, seconds, at most `timeout_s`; None when it does not say or is not understood."""
-        value = response.headers.get("Retry-After", "").strip()
-        try:
-            if value.replace(".", "", 1).isdecimal():
-                wait_s = float(value)
-            else:
-                wait_s = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-        return min(max(wait_s, 0.0), self._timeout_s)
-
-
-def _parse_url(url: str) -> tuple[httpx.URL, str, str | None]:
-    """The base URL without its last slash, how messages name it (no credentials), and the model in its fragment."""
-    try:
-        parsed = httpx.URL(url if "://" in url else f"http://{url}")
-    except (httpx.InvalidURL, TypeError) as error:
-        raise InvalidInput(f"the policy's URL is {url!r} ({error}): give one as http://host:8000/v1#model") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidInput(f"the policy's URL is {url!r}: give one as http://host:8000/v1#model")
-    path = parsed.path.rstrip("/").removesuffix("/completions").rstrip("/") or "/v1"
-    base = parsed.copy_with(path=path, fragment=None)
-    return base, str(base.copy_with(userinfo=b"", query=None)), unquote(parsed.fragment) or None
-
-
-def _headers(api_key: str) -> dict[str, str]:
-    key = api_key.strip()
-    if not key:
-        return {}
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidInput("the API key holds characters that no key has: give it as it was issued, without spaces or quotes")
-    return {"Authorization": f"Bearer {key}"}
-
 
 def _answer_is_open(text: str) -> bool:
     opened = text.rfind(steps.ANSWER)
@@ -516,26 +345,3 @@ def _token_logprobs(choice: Mapping[str, Any]) -> tuple[int | None, float | None
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
         return len(values), None
     return len(values), math.fsum(values)
-
-
-def _message(response: httpx.Response) -> str:
-    """The server's own words: the message of an OpenAI-style or FastAPI-style error body, or the body's beginning."""
-    try:
-        content = json.loads(response.content)
-    except ValueError:
-        content = None
-    for name in ("error", "message", "detail") if isinstance(content, dict) else ():
-        value = content.get(name)
-        value = value.get("message", value) if isinstance(value, dict) else value
-        if value:
-            return _short(str(value), most=500)
-    return _short(response.text)
-
-
-def _short(text: str, most: int = 200) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -13,6 +13,31 @@ from rstar_fast.policies.http import LeafSeeds, split_at_stop
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, PolicyError, RstarError
 
 
+def start_engine(name: str, noun: str, **settings: Any) -> tuple[Any, Any]:
+    """The module vLLM and an engine with prefix caching; takes a minute or more.
+
+    Args:
+      name: a checkpoint's folder or its name on the hub.
+      noun: what errors call it, e.g. "policy".
+      settings: those of `vllm.LLM`.
+
+    Raises:
+      InvalidInput: vLLM is not installed, or could not start with this model and these settings.
+    """
+    try:
+        vllm = importlib.import_module("vllm")
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise InvalidInput(f"vLLM cannot be imported ({error}): mend its installation") from error
+        raise InvalidInput(f"the {noun} 'vllm:{name}' needs vLLM: pip install 'rstar_fast[vllm]'") from None
+    except Exception as error:  # a build that fits neither this torch nor this driver fails in many ways
+        raise InvalidInput(f"vLLM cannot be imported ({error}): mend its installation") from error
+    try:
+        return vllm, vllm.LLM(**{"model": name, "enable_prefix_caching": True, **settings})
+    except Exception as error:  # whatever keeps the engine from starting is the input's or the machine's fault
+        raise InvalidInput(f"vLLM could not start with {name!r} ({error}): check the name and the settings") from error
+
+
 class VllmPolicy:
     """Proposes steps with `vllm.LLM.generate`, all partial solutions of a call as one batch.
 
@@ -91,18 +116,7 @@ class VllmPolicy:
         Raises:
           InvalidInput: vLLM is not installed, or could not start with this model and these settings.
         """
-        try:
-            vllm = importlib.import_module("vllm")
-        except ModuleNotFoundError as error:
-            if error.name != "vllm":
-                raise InvalidInput(f"vLLM cannot be imported ({error}): mend its installation") from error
-            raise InvalidInput(f"the policy 'vllm:{name}' needs vLLM: pip install 'rstar_fast[vllm]'") from None
-        except Exception as error:  # a build that fits neither this torch nor this driver fails in many ways
-            raise InvalidInput(f"vLLM cannot be imported ({error}): mend its installation") from error
-        try:
-            engine = vllm.LLM(**{"model": name, "enable_prefix_caching": True, "seed": seed, **engine_settings})
-        except Exception as error:  # whatever keeps the engine from starting is the input's or the machine's fault
-            raise InvalidInput(f"vLLM could not start with {name!r} ({error}): check the name and the settings") from error
+        vllm, engine = start_engine(name, "policy", seed=seed, **engine_settings)
         sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
         return cls(vllm, engine, seed=seed, max_step_tokens=max_step_tokens, logprobs=logprobs, **sampling)
 

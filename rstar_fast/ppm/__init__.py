@@ -8,22 +8,36 @@ from typing import Any
 import rstar_fast._openmp  # noqa: F401  # before torch
 from rstar_fast.types import InvalidInput, Scorer
 
+_VLLM = "vllm:"
+
 
 def load_scorer(name: str | Path, **settings: Any) -> Scorer:
     """Opens a PPM.
 
     Args:
-      name: "nano", or a checkpoint's folder or hub name.
-      **settings: as PpmScorer takes them, e.g. device="cpu".
+      name: "nano"; "vllm:NAME"; "http://..." or "https://..." of a server that classifies; otherwise a checkpoint's folder or
+        hub name.
+      **settings: of the scorer's class, e.g. device="cpu"; see PpmScorer, VllmScorer and HttpScorer.
 
     Raises:
-      InvalidInput: there is no such checkpoint, or it is no PPM.
+      InvalidInput: there is no such checkpoint, or it is no PPM, or a setting is unknown.
     """
-    from rstar_fast.ppm.scorer import PpmScorer
+    if str(name).startswith(("http://", "https://")):
+        from rstar_fast.ppm.http import HttpScorer
 
-    if name == "nano":
-        from rstar_fast.nano import PPM as name
+        opened: Any = HttpScorer.from_url
+    elif str(name).startswith(_VLLM):
+        from rstar_fast.ppm.vllm import VllmScorer
+
+        opened, name = VllmScorer.from_pretrained, str(name).removeprefix(_VLLM)
+    else:
+        from rstar_fast.ppm.scorer import PpmScorer
+
+        opened = PpmScorer.from_pretrained
+        if name == "nano":
+            from rstar_fast.nano import PPM as name
     try:
-        return PpmScorer.from_pretrained(str(name), **settings)
+        return opened(str(name), **settings)
     except TypeError as error:  # a keyword the class does not know
-        raise InvalidInput(f"the PPM {str(name)!r} does not take these settings ({error}): see PpmScorer") from error
+        sentence = f"the PPM {str(name)!r} does not take these settings ({error}): see {opened.__qualname__}"
+        raise InvalidInput(sentence) from error

@@ -55,8 +55,8 @@ def search(
       problems: a question, a Problem, or any number of either. A problem given twice is searched once.
       policy: proposes steps: "nano", a checkpoint's folder or hub name, "vllm:NAME", the URL of an OpenAI-compatible server,
         a `Policy`, or a function policy(partials, n).
-      ppm: scores steps: "nano", a checkpoint's folder or hub name, a `Scorer`, or a function scorer(partials). Not loaded
-        under annotation="terminal", which does not ask it.
+      ppm: scores steps: "nano", a checkpoint's folder or hub name, "vllm:NAME", the URL of a server that classifies, a `Scorer`,
+        or a function scorer(partials). Not loaded under annotation="terminal", which does not ask it.
       config: the settings; single ones (rollouts=16, candidates=32, ...) override it.
       answers: the key, problem id -> answer; taken only, and needed, with annotation="terminal" or "ppm".
       run_dir: a folder that results are streamed to and lazily read back from. Problems finished there are not searched
