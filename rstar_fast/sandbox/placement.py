@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import logging
@@ -52,17 +53,24 @@ def _make(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(file.parent, os.W_OK):
             raise OSError(f"{file.parent} cannot be written")
-        if _available_kib() < _OBSERVE_KIB:
-            raise OSError(f"less than {_OBSERVE_KIB >> 20} GiB of memory is free")
-        observer = start_worker("rstar_fast.sandbox", "--observe", str(file))
-        try:
-            observer.communicate(timeout=_OBSERVE_S)
-        finally:
-            observer.kill()
-        if observer.returncode != 0:
-            raise OSError(f"the observer ended with {observer.returncode}")
+        with open(file.with_name("lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of the processes that start at the same time one observes, and the others wait
+            if not file.exists():
+                _observe(file)
     except (OSError, subprocess.TimeoutExpired) as error:
         _LOG.info("steps run slower by a fifth: which memory they write could not be found (%s)", error)
+
+
+def _observe(file: Path) -> None:
+    if _available_kib() < _OBSERVE_KIB:
+        raise OSError(f"less than {_OBSERVE_KIB >> 20} GiB of memory is free")
+    observer = start_worker("rstar_fast.sandbox", "--observe", str(file))
+    try:
+        observer.communicate(timeout=_OBSERVE_S)
+    finally:
+        observer.kill()
+    if observer.returncode != 0:
+        raise OSError(f"the observer ended with {observer.returncode}")
 
 
 def _available_kib() -> int:
