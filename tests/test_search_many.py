@@ -233,6 +233,35 @@ def test_models_and_sandbox_are_closed_at_the_end(way: str, monkeypatch: pytest.
     assert users_own not in closed
 
 
+class Keeping:
+    """A scorer that is told which problems have been searched."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.asked: list[str] = []
+        self.released: list[str] = []
+        self.fails = fails
+
+    async def score(self, partials: Sequence[Partial]) -> list[float]:
+        assert not {partial.problem.id for partial in partials} & set(self.released), "a problem was released too early"
+        self.asked += [partial.problem.id for partial in partials]
+        return zeros(partials)
+
+    def release(self, problem: rstar_fast.Problem) -> None:
+        self.released.append(problem.id)
+        if self.fails:
+            raise ZeroDivisionError("no room")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_scorer_is_told_which_problems_have_been_searched(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+    scorer = Keeping(fails)
+    results = rstar_fast.search(["a", "bb", "ccc"], policy=Counting(), ppm=scorer, rollouts=3, open_problems=2)
+    assert sorted(scorer.released) == sorted(result.problem.id for result in results) == sorted(set(scorer.asked))
+    assert all(result.failure is None for result in results)
+    warned = [record.getMessage() for record in caplog.records if record.name == models.__name__]
+    assert warned == ["the scorer's release raised ZeroDivisionError: no room"] * (3 if fails else 0)
+
+
 # --- event loops ---
 
 
