@@ -20,7 +20,7 @@ import triton.language as tl
 from torch.autograd.function import once_differentiable
 
 from .checks import check_pairwise_loss
-from .launch import on_device_of
+from .launch import FUSED, on_device_of
 from .ordered_sum import by_index, ordered_sum
 
 # Not measured on a GPU yet.
@@ -51,7 +51,18 @@ class _PairwiseLoss(torch.autograd.Function):
         slopes = torch.empty(pairs, dtype=torch.float32, device=rewards.device)
         with on_device_of(rewards):
             _losses[(len(losses),)](
-                rewards, better, worse, group, share, losses, slopes, len(rewards), pairs, PAIRS=_PAIRS, num_warps=4
+                rewards,
+                better,
+                worse,
+                group,
+                share,
+                losses,
+                slopes,
+                len(rewards),
+                pairs,
+                PAIRS=_PAIRS,
+                num_warps=4,
+                **FUSED,
             )
         ctx.save_for_backward(better, worse, slopes)
         ctx.rewards = len(rewards), rewards.dtype
@@ -68,7 +79,7 @@ class _PairwiseLoss(torch.autograd.Function):
         of_rewards = torch.empty(steps, dtype=dtype, device=slopes.device)
         with on_device_of(slopes):
             _gradient[(triton.cdiv(steps, _ROWS),)](
-                slopes, order, first, of_rewards, steps, ROWS=_ROWS, ENTRIES=_ENTRIES, num_warps=4
+                slopes, order, first, of_rewards, steps, ROWS=_ROWS, ENTRIES=_ENTRIES, num_warps=4, **FUSED
             )
         return of_rewards, None, None, None, None
 

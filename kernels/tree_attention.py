@@ -28,7 +28,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .launch import interpreting, on_device_of
+from .launch import FUSED, interpreting, on_device_of
 from .token_tree import TokenTree
 
 _LARGEST = 256  # head size; above it the tiles do not fit shared memory
@@ -53,15 +53,16 @@ class Tiling:
 def tiling(dtype: torch.dtype, size: int, rows: int, capability: tuple[int, int] | None) -> Tiling:
     """The tiling for heads of `size` when the longest segment has `rows` rows.
 
-    Not measured on a GPU yet. Chosen as large as registers last on sm_80, sm_90 and gfx942: nothing spills, which
-    tests/test_kernels_triton.py holds.
+    Not measured on a GPU yet. Chosen as large as registers last on sm_80, sm_90 and gfx942: nothing spills up to heads of 128,
+    which tests/test_kernels_triton.py holds.
 
     Args:
       capability: CUDA's, as (8, 0); None on an AMD GPU.
     """
-    if dtype.itemsize > 2 or capability is None:
-        tall = 64 if dtype.itemsize <= 2 else 32
-        return Tiling(rows=16 if rows <= 16 else tall, columns=32, warps=4, stages=2)
+    if capability is None:
+        return Tiling(rows=16 if rows <= 16 else 32 if dtype.itemsize > 2 else 64, columns=32, warps=4, stages=2)
+    if dtype.itemsize > 2:
+        return Tiling(rows=16, columns=32 if size <= 128 else 16, warps=4, stages=2)
     if size > 128:
         return Tiling(rows=16 if rows <= 16 else 32, columns=32, warps=4, stages=2)
     if rows <= 16:
@@ -132,6 +133,7 @@ def tree_attention(
             UPCAST=interpreting() and query.dtype == torch.bfloat16,
             num_warps=cut.warps,
             num_stages=cut.stages,
+            **FUSED,
         )
     return attended
 
@@ -188,7 +190,7 @@ def _tree_attention(
     row = first_row + tl.arange(0, ROWS)
     token = row // GROUP
     head = key_head * GROUP + row % GROUP
-    position = path + token
+    position = path + tl.minimum(token, own - 1)  # rows behind the last see what it sees, and are not stored
     number = tl.arange(0, WIDTH)
     is_there = (row < own * GROUP)[:, None] & (number < SIZE)[None, :]
     of_token = (start + token).to(tl.int64)[:, None]

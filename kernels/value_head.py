@@ -21,7 +21,7 @@ import triton.language as tl
 from torch.autograd.function import once_differentiable
 
 from .checks import check_value_head
-from .launch import on_device_of
+from .launch import FUSED, on_device_of
 from .ordered_sum import by_index, ordered_sum
 
 # Not measured on a GPU yet; 4 warps with 32 numbers a thread.
@@ -65,6 +65,7 @@ class _ValueHead(torch.autograd.Function):
                     ROWS=_ROWS,
                     COLUMNS=min(_COLUMNS, triton.next_power_of_2(size)),
                     num_warps=4,
+                    **FUSED,
                 )
         ctx.save_for_backward(hidden, at, weight, bias, scores)
         ctx.scale = scale
@@ -95,7 +96,18 @@ def _hidden_gradient_of(
         columns = min(_COLUMNS, triton.next_power_of_2(size))
         with on_device_of(hidden):
             _hidden_gradient[(triton.cdiv(tokens, _ROWS), triton.cdiv(size, columns))](
-                slopes, order, first, weight, gradient, tokens, size, ROWS=_ROWS, COLUMNS=columns, ENTRIES=_ENTRIES, num_warps=4
+                slopes,
+                order,
+                first,
+                weight,
+                gradient,
+                tokens,
+                size,
+                ROWS=_ROWS,
+                COLUMNS=columns,
+                ENTRIES=_ENTRIES,
+                num_warps=4,
+                **FUSED,
             )
     return gradient
 
@@ -119,6 +131,7 @@ def _weight_gradient_of(slopes: torch.Tensor, hidden: torch.Tensor, at: torch.Te
                 ROWS=16,
                 COLUMNS=columns,
                 num_warps=4,
+                **FUSED,
             )
     return parts.sum(0)
 
