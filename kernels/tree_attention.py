@@ -73,10 +73,24 @@ def tiling(dtype: torch.dtype, size: int, rows: int, capability: tuple[int, int]
     return Tiling(rows=64 if rows <= 64 else 128, columns=columns, warps=4 if rows <= 64 else 8, stages=stages)
 
 
-def precision(dtype: torch.dtype, capability: tuple[int, int] | None) -> str:
-    """Triton's `input_precision`. On NVIDIA float32 is multiplied as three products of TF32, some 2^-21 exact: without tensor
-    cores the tiles would need more registers than there are."""
-    return "tf32x3" if dtype == torch.float32 and capability is not None else "ieee"
+def constants(
+    dtype: torch.dtype, size: int, group: int, cut: Tiling, windowed: bool, capability: tuple[int, int] | None
+) -> dict[str, int | bool | str]:
+    """The kernel's constexprs."""
+    return {
+        "GROUP": group,
+        "SIZE": size,
+        "WIDTH": max(16, triton.next_power_of_2(size)),
+        "ROWS": cut.rows,
+        "COLUMNS": cut.columns,
+        "STAGES": cut.stages,
+        "WINDOWED": windowed,
+        # On NVIDIA float32 is multiplied as three products of TF32, some 2^-21 exact: without tensor cores the tiles would need
+        # more registers than there are.
+        "PRECISION": "tf32x3" if dtype.itemsize > 2 and capability is not None else "ieee",
+        # The interpreter computes bfloat16 wrongly.
+        "UPCAST": interpreting() and dtype == torch.bfloat16,
+    }
 
 
 def tree_attention(
@@ -121,16 +135,7 @@ def tree_attention(
             *keys.stride()[:2],
             *values.stride()[:2],
             *attended.stride()[:2],
-            GROUP=group,
-            SIZE=size,
-            WIDTH=max(16, triton.next_power_of_2(size)),
-            ROWS=cut.rows,
-            COLUMNS=cut.columns,
-            STAGES=cut.stages,
-            WINDOWED=window is not None,
-            PRECISION=precision(query.dtype, capability),
-            # The interpreter computes bfloat16 wrongly.
-            UPCAST=interpreting() and query.dtype == torch.bfloat16,
+            **constants(query.dtype, size, group, cut, window is not None, capability),
             num_warps=cut.warps,
             num_stages=cut.stages,
             **FUSED,
