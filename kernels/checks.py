@@ -38,7 +38,8 @@ def check_pairwise_loss(
         raise ValueError(f"rewards are {list(rewards.shape)}: give [steps]")
     if better.dim() != 1 or not better.shape == worse.shape == group.shape or not len(better):
         raise ValueError(
-            f"better is {list(better.shape)}, worse {list(worse.shape)} and group {list(group.shape)}: give [pairs] for each, and a pair"
+            f"better is {list(better.shape)}, worse {list(worse.shape)} and group {list(group.shape)}: "
+            "give [pairs] for each, and a pair"
         )
     if weight is not None and weight.dim() != 1:
         raise ValueError(f"weight is {list(weight.shape)}: give [groups]")

@@ -97,13 +97,14 @@ class TokenTree:
             raise ValueError(
                 f"query is on {query.device}, keys on {keys.device}, the tree on {self.slots.device}: give one device"
             )
-        if not all(column.is_contiguous() for column in (self.starts, self.slots, self.paths, self.path_starts, self.path_lengths)):
+        columns = (self.starts, self.slots, self.paths, self.path_starts, self.path_lengths)
+        if not all(column.is_contiguous() for column in columns):
             raise ValueError("a tensor of the tree has gaps: give contiguous ones")
         for name, pool in (("keys", keys), ("values", values)):
             if pool.numel() and not _is_plain(pool):
                 raise ValueError(
-                    f"{name} have the strides {list(pool.stride())}: give a pool whose slots lie at one distance, and the numbers "
-                    "of a head side by side"
+                    f"{name} have the strides {list(pool.stride())}: give a pool whose slots lie at one distance, "
+                    "and the numbers of a head side by side"
                 )
 
 

@@ -41,7 +41,7 @@ class Tiling:
     Attributes:
       rows, columns: of a tile of queries, of a tile of keys; powers of two >= 16.
       warps: of a program.
-      stages: tiles of a path's keys on their way at a time.
+      stages: of the loop over a path's keys, as Triton counts them: slots and keys are on their way in these.
     """
 
     rows: int
@@ -102,8 +102,16 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
 ) -> torch.Tensor:
-    """As `reference.tree_attention`, in one launch, for heads of at most 256; without a gradient."""
+    """As `reference.tree_attention`, in one launch; for numbers of at most 32 bits, heads of at most 256, and no gradient.
+
+    Raises:
+      ValueError: as there, and where these are asked for.
+    """
     tree.check(query, keys, values)
+    if query.dtype.itemsize > 4:
+        raise ValueError(f"query is {query.dtype}: this kernel takes float32, float16 and bfloat16")
+    if torch.is_grad_enabled() and (query.requires_grad or keys.requires_grad or values.requires_grad):
+        raise ValueError("a gradient is asked for, which this kernel does not give: call it under torch.no_grad()")
     tokens, heads, size = query.shape
     if size > _LARGEST:
         raise ValueError(f"heads are of {size}: this kernel takes at most {_LARGEST}")

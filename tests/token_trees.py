@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from rstar_fast.kernels.token_tree import TokenTree
 
 
@@ -11,7 +10,9 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def random_tree(parents: list[int], sizes: list[int], before: list[int], page: int, seed: int = 0) -> tuple[TokenTree, list[list[int]], int]:
+def random_tree(
+    parents: list[int], sizes: list[int], before: list[int], page: int, seed: int = 0
+) -> tuple[TokenTree, list[list[int]], int]:
     """A pass of segments, each after its parent's or, with -1, after a path of `before` tokens computed earlier.
 
     Returns the tree, each token's slots of all that it sees, and the pages of the pool.

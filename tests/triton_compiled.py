@@ -50,7 +50,8 @@ def target(request: pytest.FixtureRequest) -> Target:
 def compiled(kernel: Any, target: Target, types: Mapping[str, str], constexprs: Mapping[str, Any], **options: int) -> Any:
     """A kernel compiled for arguments of `types`; pointers, and numbers typed "i32/16", are multiples of 16."""
     signature = {name: types[name].partition("/")[0] if name in types else "constexpr" for name in kernel.arg_names}
-    aligned = [at for at, name in enumerate(kernel.arg_names) if types.get(name, "").startswith("*") or "/16" in types.get(name, "")]
+    is_aligned = {name: kind.startswith("*") or kind == "i32/16" for name, kind in types.items()}
+    aligned = [at for at, name in enumerate(kernel.arg_names) if is_aligned.get(name)]
     source = ASTSource(kernel, signature, dict(constexprs), {(at,): [["tt.divisibility", 16]] for at in aligned})
     return triton.compile(source, target=target.gpu, options={**FUSED, **options})
 
@@ -102,6 +103,10 @@ def test_tree_attention(target: Target, dtype: torch.dtype, size: int, rows: int
     )
     name = f"tree_attention {target.gpu.arch} {NAMES[dtype]} {size} {rows} {'windowed' if windowed else ''} {cut}"
     check_fits(kernel, target, name, tmp_path)
+    if target.capability is not None:
+        # Keys and values come in pieces of 16 bytes while the tile before is computed.
+        copied = re.findall(r"async_copy_global_to_local .*contiguity = (\d+).*: tensor<\d+x\d+x", kernel.asm["ttgir"])
+        assert copied and {int(count) * dtype.itemsize for count in copied} == {16}
     # Neither a key's address nor a query's is computed in 32 bits.
     assert re.search(r"tt\.addptr .*, tensor<\d+x1xi64>", kernel.asm["ttir"])
     assert not re.search(r"tt\.addptr .*, tensor<\d+x1xi32>", kernel.asm["ttir"])
@@ -121,6 +126,10 @@ def test_value_head(target: Target, dtype: torch.dtype, tmp_path: Path) -> None:
         every = {name: kind for name, kind in {**given, **sizes, **types}.items() if name in kernel.arg_names}
         name = f"value_head{kernel.fn.__name__} {target.gpu.arch} {NAMES[dtype]}"
         check_fits(compiled(kernel, target, every, constexprs, num_warps=4), target, name, tmp_path)
+        # Triton compiles a number that is 1 in.
+        ones = {number: 1 for number, kind in every.items() if kind.startswith("i32")}
+        others = {name: kind for name, kind in every.items() if name not in ones}
+        compiled(kernel, target, others, {**constexprs, **ones}, num_warps=4)
 
 
 def test_pairwise_loss(target: Target, tmp_path: Path) -> None:
@@ -128,6 +137,8 @@ def test_pairwise_loss(target: Target, tmp_path: Path) -> None:
     numbers = {"rewards": "*fp32", "share": "*fp32", "losses": "*fp32", "slopes": "*fp32", "steps": "i32", "pairs": "i32"}
     kernel = compiled(_losses, target, indices | numbers, {"PAIRS": _PAIRS}, num_warps=4)
     check_fits(kernel, target, f"pairwise_loss_losses {target.gpu.arch}", tmp_path)
+    del numbers["steps"], numbers["pairs"]
+    compiled(_losses, target, indices | numbers, {"PAIRS": _PAIRS, "steps": 1, "pairs": 1}, num_warps=4)
     types = {"slopes": "*fp32", "order": "*i64", "first": "*i64", "gradient": "*fp32", "steps": "i32"}
     kernel = compiled(_gradient, target, types, {"ROWS": LOSS_ROWS, "ENTRIES": LOSS_ENTRIES}, num_warps=4)
     check_fits(kernel, target, f"pairwise_loss_gradient {target.gpu.arch}", tmp_path)

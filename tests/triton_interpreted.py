@@ -11,12 +11,13 @@ import os
 
 import pytest
 import torch
-from rstar_fast.kernels import reference
 from rstar_fast.kernels.pairwise_loss import pairwise_loss
 from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.kernels.tree_attention import tree_attention
 from rstar_fast.kernels.value_head import value_head
 from token_trees import TREES, random, random_tree
+
+from rstar_fast.kernels import reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -27,7 +28,7 @@ LARGE = ([-1, 0, 0, 2, -1], [70, 1, 37, 1, 5], [131, 0, 0, 0, 0])
 SMALL = ([-1, 0, 0, 1, -1], [3, 1, 2, 1, 2], [70, 0, 0, 0, 0])
 
 
-def pool_of(tree: TokenTree, seen: list[list[int]], pages: int, page: int, heads: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pool_of(seen: list[list[int]], pages: int, page: int, heads: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values; NaN in slots that nobody sees."""
     used = torch.zeros(pages * page, dtype=torch.bool)
     used[[slot for path in seen for slot in path]] = True
@@ -37,9 +38,11 @@ def pool_of(tree: TokenTree, seen: list[list[int]], pages: int, page: int, heads
     return keys, values
 
 
-def compare(shape, heads: int, key_heads: int, size: int, page: int, window: int | None, dtype: torch.dtype = torch.float32) -> None:
+def compare(
+    shape, heads: int, key_heads: int, size: int, page: int, window: int | None, dtype: torch.dtype = torch.float32
+) -> None:
     tree, seen, pages = random_tree(*shape, page)
-    keys, values = (pool.to(DEVICE, dtype) for pool in pool_of(tree, seen, pages, page, key_heads, size))
+    keys, values = (pool.to(DEVICE, dtype) for pool in pool_of(seen, pages, page, key_heads, size))
     # As attention layers give it: the heads outside.
     query = random(heads, len(seen), size).to(DEVICE, dtype).transpose(0, 1)
     tree = tree.to(DEVICE)
@@ -54,7 +57,9 @@ def compare(shape, heads: int, key_heads: int, size: int, page: int, window: int
     ("size", "heads", "key_heads", "page", "window"),
     [(64, 1, 1, 16, None), (80, 3, 1, 1, 40), (96, 7, 1, 16, None), (128, 6, 2, 1, 30)],
 )
-def test_head_sizes_and_groups(size: int, heads: int, key_heads: int, page: int, window: int | None, dtype: torch.dtype) -> None:
+def test_head_sizes_and_groups(
+    size: int, heads: int, key_heads: int, page: int, window: int | None, dtype: torch.dtype
+) -> None:
     # In the interpreter a tile takes some 10 ms: large trees for some only.
     compare(LARGE if heads < 6 and dtype != torch.bfloat16 else SMALL, heads, key_heads, size, page, window, dtype)
 
@@ -79,16 +84,17 @@ def test_paths_around_a_whole_number_of_tiles(path: int) -> None:
 def test_siblings_share_a_path_and_a_scale_is_given() -> None:
     tree, seen, pages = random_tree([-1, 0, 0], [40, 2, 3], [0] * 3, 4)
     tree = dataclasses.replace(tree, paths=tree.paths[:40], path_starts=torch.tensor([0, 0, 0], dtype=torch.int32))
-    keys, values = pool_of(tree, seen, pages, 4, 2, 16)
+    keys, values = pool_of(seen, pages, 4, 2, 16)
     query, keys, values, tree = (part.to(DEVICE) for part in (random(45, 4, 16), keys, values, tree))
     for scale in (0.7, -1.0, 0.0):
         attended = tree_attention(query, keys, values, tree, scale=scale)
-        torch.testing.assert_close(attended, reference.tree_attention(query, keys, values, tree, scale=scale), atol=1e-5, rtol=1e-5)
+        expected = reference.tree_attention(query, keys, values, tree, scale=scale)
+        torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_scores_far_apart_overflow_nowhere() -> None:
     tree, seen, pages = random_tree([-1], [9], [40], 1)
-    keys, values = pool_of(tree, seen, pages, 1, 1, 16)
+    keys, values = pool_of(seen, pages, 1, 1, 16)
     query, keys, values, tree = (part.to(DEVICE) for part in (random(9, 1, 16) * 100, keys * 100, values, tree))
     torch.testing.assert_close(
         tree_attention(query, keys, values, tree), reference.tree_attention(query, keys, values, tree), atol=1e-4, rtol=1e-4
@@ -112,13 +118,19 @@ def test_addresses_above_32_bits() -> None:
     torch.testing.assert_close(attended, reference.tree_attention(query, pool, pool, tree), atol=2e-3, rtol=2e-3)
 
 
-def test_a_pass_of_no_tokens_and_heads_too_large() -> None:
+def test_a_pass_of_no_tokens_and_what_the_kernel_does_not_do() -> None:
     none = torch.empty(0, dtype=torch.int32, device=DEVICE)
     tree = TokenTree(torch.zeros(1, dtype=torch.int32, device=DEVICE), none, none, none, none, longest=1)
     query, pool = torch.empty(0, 1, 16, device=DEVICE), torch.empty(1, 1, 1, 16, device=DEVICE)
     assert tree_attention(query, pool, pool, tree).shape == (0, 1, 16)
     with pytest.raises(ValueError, match="^heads are of 257: this kernel takes at most 256$"):
         tree_attention(torch.empty(0, 1, 257, device=DEVICE), *[torch.empty(1, 1, 1, 257, device=DEVICE)] * 2, tree)
+    with pytest.raises(ValueError, match="^query is torch.float64: this kernel takes float32, float16 and bfloat16$"):
+        tree_attention(query.double(), pool.double(), pool.double(), tree)
+    with pytest.raises(ValueError, match="^a gradient is asked for"):
+        tree_attention(query.requires_grad_(), pool, pool, tree)
+    with torch.no_grad():
+        tree_attention(query, pool, pool, tree)
     with pytest.raises(ValueError, match=r"^query is \[1, 1, 16\]: give \[0 tokens"):
         tree_attention(torch.empty(1, 1, 16, device=DEVICE), pool, pool, tree)
 
