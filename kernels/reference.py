@@ -9,6 +9,7 @@ import math
 
 import torch
 
+from .checks import check_pairwise_loss, check_value_head
 from .token_tree import TokenTree
 
 
@@ -109,7 +110,11 @@ def value_head(
 
     Returns:
       [M] float32 in (-1, 1), computed in float32.
+
+    Raises:
+      ValueError: shapes or devices do not fit, or scale <= 0.
     """
+    check_value_head(hidden, at, weight, scale, bias)
     logits = hidden[at].float() @ weight.float()
     if bias is not None:
         logits = logits + bias.float()
@@ -132,7 +137,11 @@ def pairwise_loss(
 
     Returns:
       A float32 scalar.
+
+    Raises:
+      ValueError: shapes or devices do not fit, or there is no pair.
     """
+    check_pairwise_loss(rewards, better, worse, group, weight)
     losses = -torch.nn.functional.logsigmoid(rewards[better].float() - rewards[worse].float())
     groups = int(group.max()) + 1
     counts = torch.bincount(group, minlength=groups)

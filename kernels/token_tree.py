@@ -13,7 +13,7 @@ Shapes: T tokens of the pass, S segments, N entries of all paths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -37,6 +37,8 @@ class TokenTree:
     path_starts: torch.Tensor
     path_lengths: torch.Tensor
     longest: int
+    # Of `tiles`, by its arguments: every layer of a pass asks for the same.
+    _tiles: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> TokenTree:
         """The same on a device."""
@@ -48,6 +50,29 @@ class TokenTree:
         lengths = (self.starts[1:] - self.starts[:-1]).long()
         first = (self.path_lengths - self.starts[:-1]).long()
         return torch.arange(len(self.slots), device=self.slots.device) + torch.repeat_interleave(first, lengths)
+
+    def tiles(self, group: int, rows: int) -> torch.Tensor:
+        """The pass cut into tiles of rows, none of which is empty; those with most to read come first.
+
+        Computed once for given arguments, on the host, for which the device is waited for.
+
+        Args:
+          group: rows of a token.
+          rows: of a tile, >= 1. A tile is of one segment; a segment's last may have fewer rows.
+
+        Returns:
+          [tiles, 2] int32 on the tree's device: the segment, and the tile's first row in it.
+        """
+        if (group, rows) not in self._tiles:
+            starts, paths = self.starts.cpu().long(), self.path_lengths.cpu().long()
+            of_segment = ((starts[1:] - starts[:-1]) * group + rows - 1) // rows
+            segment = torch.repeat_interleave(torch.arange(len(of_segment)), of_segment)
+            first = (torch.arange(len(segment)) - (of_segment.cumsum(0) - of_segment)[segment]) * rows
+            # The longest work last would leave the rest of the device idle; a stable order keeps siblings side by side.
+            order = torch.argsort(paths[segment] + first // group, descending=True, stable=True)
+            tiles = torch.stack([segment, first], 1)[order].to(self.starts.device, torch.int32)
+            self._tiles[group, rows] = tiles
+        return self._tiles[group, rows]
 
     def check(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Whether the tensors of an attention over this tree fit it, and each other.
@@ -72,3 +97,18 @@ class TokenTree:
             raise ValueError(
                 f"query is on {query.device}, keys on {keys.device}, the tree on {self.slots.device}: give one device"
             )
+        columns = (self.starts, self.slots, self.paths, self.path_starts, self.path_lengths)
+        if not all(column.is_contiguous() for column in columns):
+            raise ValueError("a tensor of the tree has gaps: give contiguous ones")
+        for name, pool in (("keys", keys), ("values", values)):
+            if pool.numel() and not _is_plain(pool):
+                raise ValueError(
+                    f"{name} have the strides {list(pool.stride())}: give a pool whose slots lie at one distance, "
+                    "and the numbers of a head side by side"
+                )
+
+
+def _is_plain(pool: torch.Tensor) -> bool:
+    """Whether the address of a slot of [pages, page size, key heads, D] is slot * distance."""
+    pages, page, _, size = pool.shape
+    return (pages == 1 or page == 1 or pool.stride(0) == page * pool.stride(1)) and (size == 1 or pool.stride(3) == 1)

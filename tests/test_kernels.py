@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from rstar_fast.kernels.token_tree import TokenTree
+from token_trees import TREES, random, random_tree
 
 from rstar_fast import kernels
 from rstar_fast.kernels import pairwise_loss, tree_attention, value_head
@@ -19,10 +19,6 @@ from rstar_fast.training.muon import Muon, orthogonalised
 
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
-
-
-def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 # The value head
@@ -70,39 +66,6 @@ def test_the_value_heads_gradients() -> None:
 def softmax_attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
     """One query [D] over keys and values [n, D], in doubles."""
     return torch.softmax(keys.double() @ query.double() * scale, 0) @ values.double()
-
-
-def random_tree(parents: list[int], sizes: list[int], before: list[int], page: int, seed: int = 0) -> tuple[TokenTree, list[list[int]], int]:
-    """A pass of segments, each after its parent's or, with -1, after a path of `before` tokens computed earlier.
-
-    Returns the tree, each token's slots of all that it sees, and the pages of the pool.
-    """
-    total = sum(sizes) + sum(count for parent, count in zip(parents, before, strict=True) if parent < 0)
-    pages = total // page + 3
-    free = torch.randperm(pages * page, generator=torch.Generator().manual_seed(seed)).tolist()
-    slots, whole, paths, path_starts, path_lengths, seen = [], [], [], [], [], []
-    for parent, size, count in zip(parents, sizes, before, strict=True):
-        path = whole[parent] if parent >= 0 else [free.pop() for _ in range(count)]
-        own = [free.pop() for _ in range(size)]
-        whole.append(path + own)
-        slots += own
-        path_starts.append(len(paths))
-        path_lengths.append(len(path))
-        paths += path
-        seen += [path + own[: i + 1] for i in range(size)]
-    starts = [0, *torch.tensor(sizes).cumsum(0).tolist()]
-    numbers = (torch.tensor(column, dtype=torch.int32) for column in (starts, slots, paths, path_starts, path_lengths))
-    return TokenTree(*numbers, longest=max(sizes)), seen, pages
-
-
-TREES = {
-    "one token": ([-1], [1], [0]),
-    "one sequence": ([-1], [9], [0]),
-    "after what was computed": ([-1], [5], [7]),
-    "siblings of unequal length": ([-1, 0, 0, 0], [6, 1, 5, 3], [0] * 4),
-    "deep": ([-1, 0, 1, 2, 3], [1, 2, 1, 4, 1], [0] * 5),
-    "several": ([-1, -1, 1, 0, 2, 1], [3, 2, 2, 4, 1, 5], [0, 4, 0, 0, 0, 0]),
-}
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 100])
@@ -153,7 +116,55 @@ def test_shapes_that_do_not_fit_are_told(query: Any, keys: Any, values: Any, mes
         tree_attention(random(9, 2, 4).half(), random(9, 4, 1, 4), random(9, 4, 1, 4), tree)
 
 
+def test_a_pool_with_gaps_is_told() -> None:
+    tree, _, _ = random_tree([-1], [2], [0], 4)
+    query, keys, across = random(2, 1, 4), random(3, 4, 1, 4), random(3, 4, 4, 1).transpose(2, 3)
+    gaps = random(3, 5, 1, 4)[:, :4]
+    for wrong, strides in ((gaps, r"\[20, 4, 4, 1\]"), (random(3, 4, 1, 8)[..., ::2], r"\[32, 8, 8, 2\]")):
+        with pytest.raises(ValueError, match=rf"^keys have the strides {strides}: give a pool whose slots lie at one distance"):
+            tree_attention(query, wrong, keys, tree)
+        with pytest.raises(ValueError, match=rf"^values have the strides {strides}"):
+            tree_attention(query, keys, wrong, tree)
+    torch.testing.assert_close(tree_attention(query, across, across, tree), tree_attention(query, across.contiguous(), across, tree))
+
+
+@pytest.mark.parametrize("shape", TREES.values(), ids=TREES)
+def test_tiles_hold_every_row_once_the_longest_work_first(shape: tuple[list[int], list[int], list[int]]) -> None:
+    tree, _, _ = random_tree(*shape, 4)
+    for group, rows in ((1, 1), (1, 4), (3, 2), (7, 16), (2, 1000)):
+        tiles = tree.tiles(group, rows)
+        assert tiles.dtype == torch.int32 and tree.tiles(group, rows) is tiles
+        held = [
+            (segment, row)
+            for segment, first in tiles.tolist()
+            for row in range(first, min(first + rows, shape[1][segment] * group))
+        ]
+        assert sorted(held) == [(segment, row) for segment, size in enumerate(shape[1]) for row in range(size * group)]
+        work = [int(tree.path_lengths[segment]) + first // group for segment, first in tiles.tolist()]
+        assert work == sorted(work, reverse=True)
+        assert all(first < shape[1][segment] * group for segment, first in tiles.tolist())
+
+
 # The pairwise loss
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda one, at: value_head(one, at, one, 1.0), r"^hidden is \[2\] and at \[1\]: give \[tokens, hidden size\] and \[steps\]$"),
+        (lambda one, at: value_head(one[None], at, one[:1], 1.0), r"^weight is \[1\]: give \[2 hidden size\]"),
+        (lambda one, at: value_head(one[None], at, one, 1.0, one), r"^weight is \[2\] and bias \[2\]: give"),
+        (lambda one, at: value_head(one[None], at, one, 0.0), r"^scale is 0.0: give a number > 0$"),
+        (lambda one, at: value_head(one[None], at, one.to("meta"), 1.0), r"^hidden is on cpu, .* weight is on meta: give one device$"),
+        (lambda one, at: pairwise_loss(one[None], at, at, at), r"^rewards are \[1, 2\]: give \[steps\]$"),
+        (lambda one, at: pairwise_loss(one, at, at, at[:0]), r"^better is \[1\], worse \[1\] and group \[0\]: give \[pairs\]"),
+        (lambda one, at: pairwise_loss(one, at[:0], at[:0], at[:0]), r"and a pair$"),
+        (lambda one, at: pairwise_loss(one, at, at, at, one[None]), r"^weight is \[1, 2\]: give \[groups\]$"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(torch.ones(2), torch.zeros(1, dtype=torch.int64))
 
 
 def test_a_loss_is_the_mean_over_a_groups_pairs() -> None:
@@ -220,10 +231,12 @@ def test_the_losss_gradients() -> None:
 def test_importing_the_package_does_not_load_torch() -> None:
     code = (
         "import sys; from rstar_fast import kernels; print('torch' in sys.modules, 'triton' in sys.modules); "
-        "kernels.value_head; print('torch' in sys.modules, kernels.pairwise_loss.__name__)"
+        "kernels.value_head; print('torch' in sys.modules, kernels.pairwise_loss.__name__); "
+        "import torch; one = torch.ones(1, 1); at = torch.tensor([0]); "
+        "print(kernels.value_head(one, at, one[0], 1.0).shape, 'triton.language' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\nTrue pairwise_loss\n"
+    assert done.stdout == "False False\nFalse pairwise_loss\ntorch.Size([1]) False\n"
 
 
 def test_all_that_is_exported_is_there() -> None:
