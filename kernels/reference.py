@@ -10,7 +10,7 @@ import math
 import torch
 
 from .checks import check_pairwise_loss, check_value_head
-from .token_tree import TokenTree
+from .token_tree import Siblings, TokenTree
 
 
 def tree_attention(
@@ -39,61 +39,49 @@ def tree_attention(
       ValueError: shapes, dtypes or devices do not fit.
     """
     tree.check(query, keys, values)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)
     attended = torch.empty_like(query)
-    starts, path_starts, lengths = tree.starts.tolist(), tree.path_starts.tolist(), tree.path_lengths.tolist()
-    # Segments that share a path are computed together, the shorter ones padded.
-    sharing: dict[tuple[int, int], list[int]] = {}
-    for segment in range(len(lengths)):
-        sharing.setdefault((path_starts[segment], lengths[segment]), []).append(segment)
-    for (path, length), segments in sharing.items():
-        first = torch.tensor([starts[segment] for segment in segments], device=query.device)
-        sizes = torch.tensor([starts[segment + 1] - starts[segment] for segment in segments], device=query.device)
-        own = torch.arange(int(sizes.max()), device=query.device)
-        is_token = own < sizes[:, None]
-        tokens = torch.where(is_token, first[:, None] + own, first[:, None])  # [segments, longest]
-        of_path = tree.paths[path : path + length].long()
-        of_own = tree.slots[tokens].long()
-        attended[tokens[is_token]] = _attend(
-            query[tokens].float(),
-            (keys[of_path].float(), keys[of_own].float()),
-            (values[of_path].float(), values[of_own].float()),
-            scale,
-            window,
-        )[is_token].to(query.dtype)
+    scaled = query.float() * (query.shape[-1] ** -0.5 if scale is None else scale)
+    for siblings in tree.siblings():
+        of_all = _attend(scaled[siblings.tokens], keys, values, siblings, window)
+        attended[siblings.tokens[siblings.is_token]] = of_all[siblings.is_token].to(query.dtype)
     return attended
 
 
 def _attend(
-    query: torch.Tensor,
-    keys: tuple[torch.Tensor, torch.Tensor],
-    values: tuple[torch.Tensor, torch.Tensor],
-    scale: float,
-    window: int | None,
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, siblings: Siblings, window: int | None
 ) -> torch.Tensor:
-    """Attention of R runs of L tokens to a path of P tokens that they share, and causally to themselves.
+    """Attention of R segments of L tokens to a path of P tokens that they share, and causally to themselves.
 
     Args:
-      query: [R, L, heads, D].
-      keys, values: of the path [P, key heads, D], and of the runs [R, L, key heads, D].
+      query: [R, L, heads, D] float32, scaled.
+      keys, values: [slots, key heads, D].
+
+    Returns:
+      [R, L, heads, D] float32.
     """
     runs, longest, heads, size = query.shape
-    key_heads = keys[1].shape[2]
-    query = query.view(runs, longest, key_heads, heads // key_heads, size)
-    to_path = torch.einsum("rlkgd,pkd->rkglp", query, keys[0])
-    to_own = torch.einsum("rlkgd,rmkd->rkglm", query, keys[1])
-    scores = torch.cat([to_path, to_own], -1) * scale
-    path = keys[0].shape[0]
-    position = path + torch.arange(longest, device=query.device)
-    behind = position[:, None] - torch.arange(path + longest, device=query.device)  # [L, P + L]
-    seen = behind >= 0
+    key_heads = keys.shape[1]
+    rows = longest * (heads // key_heads)
+    query = query.view(runs, longest, key_heads, -1, size).permute(2, 0, 1, 3, 4)  # the heads of a key head are rows
+    path, own = siblings.path, siblings.own
+    # [key heads, R * rows, P], and [key heads, R, rows, L]
+    to_path = query.reshape(key_heads, runs * rows, size) @ keys[path].float().permute(1, 2, 0)
+    to_own = query.reshape(key_heads, runs, rows, size) @ keys[own].float().permute(2, 0, 3, 1)
+    position = len(path) + torch.arange(longest, device=query.device)
+    behind = position[:, None] - torch.arange(len(path) + longest, device=query.device)  # [L, P + L]
+    unseen = behind < 0
     if window is not None:
-        seen &= behind < window
-    weights = torch.softmax(scores.masked_fill(~seen, -math.inf), -1)
-    attended = torch.einsum("rkglp,pkd->rlkgd", weights[..., :path], values[0])
-    attended = attended + torch.einsum("rkglm,rmkd->rlkgd", weights[..., path:], values[1])
-    return attended.reshape(runs, longest, heads, size)
+        unseen |= behind >= window
+    scores = torch.cat([to_path.view(key_heads, runs, rows, -1), to_own], -1).view(
+        key_heads, runs, longest, -1, behind.shape[1]
+    )
+    weights = torch.softmax(scores.masked_fill_(unseen[:, None], -math.inf), -1).view(key_heads, runs, rows, -1)
+    attended = weights[..., len(path) :] @ values[own].float().permute(2, 0, 1, 3)
+    if len(path):
+        of_path = weights[..., : len(path)].reshape(key_heads, runs * rows, -1) @ values[path].float().transpose(0, 1)
+        attended += of_path.view(key_heads, runs, rows, size)
+    return attended.view(key_heads, runs, longest, -1, size).permute(1, 2, 0, 3, 4).reshape(runs, longest, heads, size)
 
 
 def value_head(

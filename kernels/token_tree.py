@@ -19,6 +19,23 @@ import torch
 
 
 @dataclass(frozen=True, slots=True)
+class Siblings:
+    """R segments of one path, the shorter ones padded to L tokens with their first.
+
+    Attributes:
+      path: [P] int64, slots of the tokens before them.
+      tokens: [R, L] int64, which tokens of the pass they are.
+      own: [R, L] int64, their slots.
+      is_token: [R, L] bool, False where one stands for padding.
+    """
+
+    path: torch.Tensor
+    tokens: torch.Tensor
+    own: torch.Tensor
+    is_token: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class TokenTree:
     """The tokens of one pass, and what they see.
 
@@ -37,8 +54,9 @@ class TokenTree:
     path_starts: torch.Tensor
     path_lengths: torch.Tensor
     longest: int
-    # Of `tiles`, by its arguments: every layer of a pass asks for the same.
+    # Of `tiles`, by its arguments, and of `siblings`: every layer of a pass asks for the same.
     _tiles: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _siblings: list[Siblings] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> TokenTree:
         """The same on a device."""
@@ -50,6 +68,24 @@ class TokenTree:
         lengths = (self.starts[1:] - self.starts[:-1]).long()
         first = (self.path_lengths - self.starts[:-1]).long()
         return torch.arange(len(self.slots), device=self.slots.device) + torch.repeat_interleave(first, lengths)
+
+    def siblings(self) -> list[Siblings]:
+        """The segments that share a path, together; computed once."""
+        if not self._siblings:
+            device = self.slots.device
+            starts, path_starts, lengths = self.starts.tolist(), self.path_starts.tolist(), self.path_lengths.tolist()
+            sharing: dict[tuple[int, int], list[int]] = {}
+            for segment, path in enumerate(zip(path_starts, lengths, strict=True)):
+                sharing.setdefault(path, []).append(segment)
+            for (path, length), segments in sharing.items():
+                first = torch.tensor([starts[segment] for segment in segments], device=device)[:, None]
+                sizes = torch.tensor([starts[segment + 1] - starts[segment] for segment in segments], device=device)[:, None]
+                place = torch.arange(int(sizes.max()), device=device)
+                is_token = place < sizes
+                tokens = torch.where(is_token, first + place, first)
+                of_path = self.paths[path : path + length].long()
+                self._siblings.append(Siblings(of_path, tokens, self.slots[tokens].long(), is_token))
+        return self._siblings
 
     def tiles(self, group: int, rows: int) -> torch.Tensor:
         """The pass cut into tiles of rows, none of which is empty; those with most to read come first.
