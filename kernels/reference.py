@@ -5,12 +5,11 @@ Shapes: T tokens, H hidden size, D head size, M scored steps, K pairs, G groups 
 
 from __future__ import annotations
 
-import math
-
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from .checks import check_pairwise_loss, check_value_head
-from .token_tree import Siblings, TokenTree
+from .token_tree import TokenTree
 
 
 def tree_attention(
@@ -40,48 +39,17 @@ def tree_attention(
     """
     tree.check(query, keys, values)
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)
+    key_heads, size = keys.shape[1:]
+    group = query.shape[1] // key_heads
     attended = torch.empty_like(query)
-    scaled = query.float() * (query.shape[-1] ** -0.5 if scale is None else scale)
-    for siblings in tree.siblings():
-        of_all = _attend(scaled[siblings.tokens], keys, values, siblings, window)
-        attended[siblings.tokens[siblings.is_token]] = of_all[siblings.is_token].to(query.dtype)
+    for block in tree.blocks(group, window):
+        # The heads of a key head are rows: [segments, key heads, longest * group, D].
+        q = query[block.tokens].unflatten(2, (key_heads, group)).permute(0, 2, 1, 3, 4).flatten(2, 3)
+        k, v = (pool[block.slots].transpose(1, 2) for pool in (keys, values))
+        rows = scaled_dot_product_attention(q.float(), k.float(), v.float(), block.mask, scale=scale)
+        of_tokens = rows.unflatten(2, (-1, group)).permute(0, 2, 1, 3, 4).flatten(2, 3)[block.is_token]
+        attended[block.tokens[block.is_token]] = of_tokens.to(query.dtype)
     return attended
-
-
-def _attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, siblings: Siblings, window: int | None
-) -> torch.Tensor:
-    """Attention of R segments of L tokens to a path of P tokens that they share, and causally to themselves.
-
-    Args:
-      query: [R, L, heads, D] float32, scaled.
-      keys, values: [slots, key heads, D].
-
-    Returns:
-      [R, L, heads, D] float32.
-    """
-    runs, longest, heads, size = query.shape
-    key_heads = keys.shape[1]
-    rows = longest * (heads // key_heads)
-    query = query.view(runs, longest, key_heads, -1, size).permute(2, 0, 1, 3, 4)  # the heads of a key head are rows
-    path, own = siblings.path, siblings.own
-    # [key heads, R * rows, P], and [key heads, R, rows, L]
-    to_path = query.reshape(key_heads, runs * rows, size) @ keys[path].float().permute(1, 2, 0)
-    to_own = query.reshape(key_heads, runs, rows, size) @ keys[own].float().permute(2, 0, 3, 1)
-    position = len(path) + torch.arange(longest, device=query.device)
-    behind = position[:, None] - torch.arange(len(path) + longest, device=query.device)  # [L, P + L]
-    unseen = behind < 0
-    if window is not None:
-        unseen |= behind >= window
-    scores = torch.cat([to_path.view(key_heads, runs, rows, -1), to_own], -1).view(
-        key_heads, runs, longest, -1, behind.shape[1]
-    )
-    weights = torch.softmax(scores.masked_fill_(unseen[:, None], -math.inf), -1).view(key_heads, runs, rows, -1)
-    attended = weights[..., len(path) :] @ values[own].float().permute(2, 0, 1, 3)
-    if len(path):
-        of_path = weights[..., : len(path)].reshape(key_heads, runs * rows, -1) @ values[path].float().transpose(0, 1)
-        attended += of_path.view(key_heads, runs, rows, size)
-    return attended.view(key_heads, runs, longest, -1, size).permute(1, 2, 0, 3, 4).reshape(runs, longest, heads, size)
 
 
 def value_head(

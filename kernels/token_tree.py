@@ -19,20 +19,20 @@ import torch
 
 
 @dataclass(frozen=True, slots=True)
-class Siblings:
-    """R segments of one path, the shorter ones padded to L tokens with their first.
+class Block:
+    """Some segments, R, as a dense attention takes them: padded to L tokens and N keys.
 
     Attributes:
-      path: [P] int64, slots of the tokens before them.
-      tokens: [R, L] int64, which tokens of the pass they are.
-      own: [R, L] int64, their slots.
-      is_token: [R, L] bool, False where one stands for padding.
+      tokens: [R, L] int64, which tokens of the pass they are; padding is the segment's first.
+      is_token: [R, L] bool, False where it is padding.
+      slots: [R, N] int64, of the keys: the path, padding, the segment's own. Padding is a slot that holds something.
+      mask: [R, 1, L * group, N] bool, which keys a row sees: row = token * group + head of the group.
     """
 
-    path: torch.Tensor
     tokens: torch.Tensor
-    own: torch.Tensor
     is_token: torch.Tensor
+    slots: torch.Tensor
+    mask: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class TokenTree:
     path_starts: torch.Tensor
     path_lengths: torch.Tensor
     longest: int
-    # Of `tiles`, by its arguments, and of `siblings`: every layer of a pass asks for the same.
+    # Of `tiles` and `blocks`, by their arguments: every layer of a pass asks for the same.
     _tiles: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _siblings: list[Siblings] = field(default_factory=list, init=False, repr=False, compare=False)
+    _blocks: dict[tuple[int, int | None], list[Block]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> TokenTree:
         """The same on a device."""
@@ -69,23 +69,50 @@ class TokenTree:
         first = (self.path_lengths - self.starts[:-1]).long()
         return torch.arange(len(self.slots), device=self.slots.device) + torch.repeat_interleave(first, lengths)
 
-    def siblings(self) -> list[Siblings]:
-        """The segments that share a path, together; computed once."""
-        if not self._siblings:
-            device = self.slots.device
-            starts, path_starts, lengths = self.starts.tolist(), self.path_starts.tolist(), self.path_lengths.tolist()
-            sharing: dict[tuple[int, int], list[int]] = {}
-            for segment, path in enumerate(zip(path_starts, lengths, strict=True)):
-                sharing.setdefault(path, []).append(segment)
-            for (path, length), segments in sharing.items():
-                first = torch.tensor([starts[segment] for segment in segments], device=device)[:, None]
-                sizes = torch.tensor([starts[segment + 1] - starts[segment] for segment in segments], device=device)[:, None]
-                place = torch.arange(int(sizes.max()), device=device)
-                is_token = place < sizes
-                tokens = torch.where(is_token, first + place, first)
-                of_path = self.paths[path : path + length].long()
-                self._siblings.append(Siblings(of_path, tokens, self.slots[tokens].long(), is_token))
-        return self._siblings
+    def blocks(self, group: int, window: int | None, most: int = 1 << 16) -> list[Block]:
+        """The segments in blocks of about `most` keys, like segments together; computed once for given arguments.
+
+        Args:
+          group: rows of a token.
+          window: how many positions a token sees, itself included; None for all.
+        """
+        if (group, window) not in self._blocks:
+            sizes = self.starts.diff().long()
+            # Of like lengths, by powers of two, and then of like paths: little of a block is padding.
+            lengths, paths = sizes.tolist(), self.path_lengths.tolist()
+            order = sorted(range(len(lengths)), key=lambda segment: (lengths[segment].bit_length(), paths[segment]))
+            blocks, first = [], 0
+            for at in range(1, len(order) + 1):
+                same = at < len(order) and lengths[order[at]].bit_length() == lengths[order[first]].bit_length()
+                if not same or (at + 1 - first) * (paths[order[at]] + 2 * lengths[order[at]]) > most:
+                    segments = torch.tensor(order[first:at], device=self.slots.device)
+                    blocks.append(self._block(segments, sizes, group, window))
+                    first = at
+            self._blocks[group, window] = blocks
+        return self._blocks[group, window]
+
+    def _block(self, segments: torch.Tensor, sizes: torch.Tensor, group: int, window: int | None) -> Block:
+        device = self.slots.device
+        first, size, path = (column[segments, None].long() for column in (self.starts[:-1], sizes, self.path_lengths))
+        place = torch.arange(int(size.max()), device=device)
+        is_token = place < size
+        tokens = torch.where(is_token, first + place, first)
+        own = self.slots[tokens].long()
+        before = torch.arange(int(path.max()), device=device)
+        is_path = before < path
+        if len(before):
+            of_path = self.paths[torch.where(is_path, self.path_starts[segments, None] + before, 0)].long()
+            slots = torch.cat([torch.where(is_path, of_path, own[:, :1]), own], 1)
+        else:
+            slots = own
+        never = 1 << 40
+        keys_at = torch.cat([torch.where(is_path, before, never), torch.where(is_token, path + place, never)], 1)
+        behind = (path + place)[:, :, None] - keys_at[:, None]  # [R, L, N]
+        mask = behind >= 0
+        mask[:, :, len(before) :] |= torch.eye(len(place), dtype=torch.bool, device=device)  # padding sees itself
+        if window is not None:
+            mask &= behind < window
+        return Block(tokens, is_token, slots, mask.repeat_interleave(group, 1)[:, None])
 
     def tiles(self, group: int, rows: int) -> torch.Tensor:
         """The pass cut into tiles of rows, none of which is empty; those with most to read come first.
