@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -337,7 +337,7 @@ def main() -> None:
     shape = TINY if given.tiny else FULL
     models = {"tiny": TINY_MODEL} if given.tiny else {name: sizes for name, sizes in MODELS.items() if given.only in (None, name)}
     started = time.time()
-    row: dict[str, Any] = {"shape": vars(shape) if hasattr(shape, "__dict__") else shape.__repr__(), "checks": check_kernels(device)}
+    row: dict[str, Any] = {"shape": asdict(shape), "checks": check_kernels(device)}
     if device == "cuda":
         row |= {"device": clocks(), "cuda": torch.version.cuda, "triton": _version("triton")}
     row["models"] = []

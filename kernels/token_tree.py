@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+_BLOCK_KEYS = 1 << 16  # whose keys and values are gathered at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -65,12 +67,12 @@ class TokenTree:
 
     def positions(self) -> torch.Tensor:
         """[T] int64, each token's position in its sequence."""
-        lengths = (self.starts[1:] - self.starts[:-1]).long()
+        lengths = self.starts.diff().long()
         first = (self.path_lengths - self.starts[:-1]).long()
         return torch.arange(len(self.slots), device=self.slots.device) + torch.repeat_interleave(first, lengths)
 
-    def blocks(self, group: int, window: int | None, most: int = 1 << 16) -> list[Block]:
-        """The segments in blocks of about `most` keys, like segments together; computed once for given arguments.
+    def blocks(self, group: int, window: int | None) -> list[Block]:
+        """The segments in blocks of bounded size, like segments together; computed once for given arguments.
 
         Args:
           group: rows of a token.
@@ -84,7 +86,7 @@ class TokenTree:
             blocks, first = [], 0
             for at in range(1, len(order) + 1):
                 same = at < len(order) and lengths[order[at]].bit_length() == lengths[order[first]].bit_length()
-                if not same or (at + 1 - first) * (paths[order[at]] + 2 * lengths[order[at]]) > most:
+                if not same or (at + 1 - first) * (paths[order[at]] + 2 * lengths[order[at]]) > _BLOCK_KEYS:
                     segments = torch.tensor(order[first:at], device=self.slots.device)
                     blocks.append(self._block(segments, sizes, group, window))
                     first = at
@@ -100,11 +102,8 @@ class TokenTree:
         own = self.slots[tokens].long()
         before = torch.arange(int(path.max()), device=device)
         is_path = before < path
-        if len(before):
-            of_path = self.paths[torch.where(is_path, self.path_starts[segments, None] + before, 0)].long()
-            slots = torch.cat([torch.where(is_path, of_path, own[:, :1]), own], 1)
-        else:
-            slots = own
+        of_path = self.paths[torch.where(is_path, self.path_starts[segments, None] + before, 0)].long()
+        slots = torch.cat([torch.where(is_path, of_path, own[:, :1]), own], 1)
         never = 1 << 40
         keys_at = torch.cat([torch.where(is_path, before, never), torch.where(is_token, path + place, never)], 1)
         behind = (path + place)[:, :, None] - keys_at[:, None]  # [R, L, N]
@@ -128,7 +127,7 @@ class TokenTree:
         """
         if (group, rows) not in self._tiles:
             starts, paths = self.starts.cpu().long(), self.path_lengths.cpu().long()
-            of_segment = ((starts[1:] - starts[:-1]) * group + rows - 1) // rows
+            of_segment = (starts.diff() * group + rows - 1) // rows
             segment = torch.repeat_interleave(torch.arange(len(of_segment)), of_segment)
             first = (torch.arange(len(segment)) - (of_segment.cumsum(0) - of_segment)[segment]) * rows
             # The longest work last would leave the rest of the device idle; a stable order keeps siblings side by side.

@@ -207,9 +207,7 @@ def _tree_attention(
     number = tl.arange(0, WIDTH)
     is_there = (row < own * GROUP)[:, None] & (number < SIZE)[None, :]
     of_token = (start + token).to(tl.int64)[:, None]
-    q = tl.load(
-        query + of_token * query_token + head[:, None] * query_head + number[None, :], mask=is_there, other=0.0
-    )
+    q = tl.load(query + of_token * query_token + head[:, None] * query_head + number[None, :], mask=is_there, other=0.0)
     if UPCAST:
         q = q.to(tl.float32)
     top = tl.full([ROWS], float("-inf"), tl.float32)

@@ -86,9 +86,7 @@ class _ValueHead(torch.autograd.Function):
         )
 
 
-def _hidden_gradient_of(
-    slopes: torch.Tensor, hidden: torch.Tensor, at: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
+def _hidden_gradient_of(slopes: torch.Tensor, hidden: torch.Tensor, at: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     tokens, size = hidden.shape
     gradient = torch.empty(tokens, size, dtype=hidden.dtype, device=hidden.device)
     if gradient.numel():

@@ -125,6 +125,28 @@ def refusal(message: str, status: int = 400) -> Reply:
     return as_json({"error": {"message": message, "type": "BadRequestError"}}, status)
 
 
+class Crowd:
+    """A handler that lets no request leave before `bound` of them have come together.
+
+    Attributes:
+      peak: most requests that were under way at a time.
+    """
+
+    def __init__(self, bound: int, answer: Handler) -> None:
+        self._bound, self._answer = bound, answer
+        self._full = asyncio.Event()
+        self._now = self.peak = 0
+
+    async def __call__(self, request: Request) -> Reply:
+        self._now += 1
+        self.peak = max(self.peak, self._now)
+        if self._now == self._bound:
+            self._full.set()
+        await self._full.wait()
+        self._now -= 1
+        return await self._answer(request)
+
+
 class Waits:
     """Stands for asyncio.sleep: notes the waits and returns at once."""
 

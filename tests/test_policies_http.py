@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import pytest
-from http_server import Reply, Request, Server, Waits, as_json, refusal, serve
+from http_server import Crowd, Reply, Request, Server, Waits, as_json, refusal, serve
 
 from rstar_fast import steps
 from rstar_fast.policies.http import HttpPolicy, LeafSeeds, split_at_stop
@@ -440,23 +440,15 @@ def test_one_failed_partial_does_not_lose_the_others() -> None:
 
 def test_no_more_requests_than_allowed_are_under_way() -> None:
     bound, total = 3, 12
-    now, peak = 0, 0
-    full = asyncio.Event()
 
-    async def handler(request: Request) -> Reply:
-        nonlocal now, peak
-        now += 1
-        peak = max(peak, now)
-        if now == bound:
-            full.set()
-        await full.wait()  # nobody leaves before as many as allowed have come
-        now -= 1
+    async def answer(request: Request) -> Reply:
         return OK
 
-    with Server(handler).running() as server:
+    crowd = Crowd(bound, answer)
+    with Server(crowd).running() as server:
         result = propose(server, [Partial(PROBLEM, str(i)) for i in range(total)], max_concurrency=bound)
     assert result == [[Candidate("# add\n", steps.END_OF_STEP)]] * total
-    assert peak == bound
+    assert crowd.peak == bound
     assert server.connections <= bound  # and they are used again
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from http_server import Handler, Reply, Request, Server, Waits, as_json, refusal, serve
+from http_server import Crowd, Handler, Reply, Request, Server, Waits, as_json, refusal, serve
 
 import rstar_fast
 from rstar_fast import steps
@@ -393,24 +393,12 @@ def test_an_answer_of_another_kind_is_not_tried_again(content: Any, complaint: s
 
 
 def test_no_more_requests_than_allowed_are_under_way() -> None:
-    bound, now, peak = 3, 0, 0
-    full = asyncio.Event()
-    classify = like_vllm()
-
-    async def handler(request: Request) -> Reply:
-        nonlocal now, peak
-        now += 1
-        peak = max(peak, now)
-        if now == bound:
-            full.set()
-        await full.wait()  # nobody leaves before as many as allowed have come
-        now -= 1
-        return await classify(request)
-
-    with Server(handler).running() as server:
+    bound = 3
+    crowd = Crowd(bound, like_vllm())
+    with Server(crowd).running() as server:
         scores = score(server, [partial(i) for i in range(12)], activated=False, batch_size=1, max_concurrency=bound)
     np.testing.assert_array_equal(scores, expected(*range(12)))
-    assert peak == bound
+    assert crowd.peak == bound
 
 
 def test_aclose_closes_and_score_opens_again() -> None:

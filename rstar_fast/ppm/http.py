@@ -23,7 +23,7 @@ import numpy as np
 
 from rstar_fast.policies.client import REJECTS_A_FIELD, TOO_LONG, Asking, Client, Refused, Session, rejected_fields, short
 from rstar_fast.ppm import model as ppm_model
-from rstar_fast.ppm.scores import checked_scale, scores_of, text_of
+from rstar_fast.ppm.scores import scores_of, text_of
 from rstar_fast.types import InvalidInput, Partial, PartialTooLong, RstarError, ScorerError
 
 # Where servers classify: vLLM; SGLang and Dynamo; vLLM again, whatever the model is for.
@@ -90,7 +90,7 @@ class HttpScorer:
         )
         if batch_size < 1:
             raise InvalidInput(f"batch_size is {batch_size!r}: give an integer >= 1")
-        self._server, self._scale, self._batch_size = self._client.server, checked_scale(scale), batch_size
+        self._server, self._scale, self._batch_size = self._client.server, ppm_model.check_scale(scale), batch_size
         self._extra_body = dict(extra_body or {})
         # What has been learnt of the server.
         self._activated = activated

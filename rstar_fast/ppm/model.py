@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +37,7 @@ def from_policy(
     Raises:
       InvalidInput: the checkpoint is missing or unreadable, or the scale is out of range.
     """
-    _check_scale(scale)
+    check_scale(scale)
     model = load_model(AutoModelForSequenceClassification, policy, "policy", "cpu", dtype, new=["score.weight"], num_labels=1)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -58,19 +59,28 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype | None = No
 
 
 def scale_of(model: PreTrainedModel) -> float:
-    """The scale of a PPM's score; the reference's where its config does not say.
+    """The scale of a PPM's score; as `scale_in`."""
+    return scale_in(model.config)
+
+
+def scale_in(config: Any) -> float:
+    """The scale of the score in a PPM's config.json, `ppm_scale`; the reference's where it does not say.
 
     Raises:
       InvalidInput: the config's is no number > 0.
     """
-    scale = getattr(model.config, "ppm_scale", DEFAULT_SCALE)
-    _check_scale(scale)
-    return float(scale)
+    return check_scale(getattr(config, "ppm_scale", DEFAULT_SCALE))
 
 
-def _check_scale(scale: object) -> None:
+def check_scale(scale: Any) -> float:
+    """A scale, if it is one.
+
+    Raises:
+      InvalidInput: it is no number > 0.
+    """
     if not isinstance(scale, int | float) or isinstance(scale, bool) or not 0 < scale < math.inf:
         raise InvalidInput(f"the PPM's scale is {scale!r}: give a number > 0")
+    return float(scale)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -187,18 +187,16 @@ class Prefixes:
 
     def _take(self, run: Run, needed: set[Run]) -> bool:
         """Gives a run slots; False where no pages can be freed for it."""
-        rest: list[int] = []  # of the parent's last page
+        rest = range(0)  # of the parent's last page
         if run.parent is not None and run.parent.slots is not None:
             page, place = divmod(int(run.parent.slots[-1]), PAGE_TOKENS)
             if self._filled[page] == place + 1:
-                rest = list(range(place + 1, PAGE_TOKENS))[: len(run.tokens)]
+                rest = range(page * PAGE_TOKENS + place + 1, (page + 1) * PAGE_TOKENS)[: len(run.tokens)]
         pages = math.ceil((len(run.tokens) - len(rest)) / PAGE_TOKENS)
         if len(self._free) < pages:
             self._evict(pages, needed)
         if len(self._free) < pages:
             return False
-        if rest:
-            rest = [page * PAGE_TOKENS + place for place in rest]
         taken = np.array([self._free.pop() for _ in range(pages)], np.int32)
         fresh = (taken[:, None] * PAGE_TOKENS + np.arange(PAGE_TOKENS, dtype=np.int32)).ravel()
         run.slots = np.concatenate([np.array(rest, np.int32), fresh])[: len(run.tokens)]

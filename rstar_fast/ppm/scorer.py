@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rstar_fast import kernels, steps
+from rstar_fast import kernels
 from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.ppm.attention import KeyValuePool, check_model, hidden_states
 from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
-from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem
+from rstar_fast.ppm.scores import check_length, text_of
+from rstar_fast.types import InvalidInput, Partial, Problem
 
 _LONGEST = 32_768  # tokens of a sequence for which there is room whatever `kept_tokens` is
 
@@ -143,14 +144,10 @@ class PpmScorer:
         """Each partial solution's, [n] int32. The text is tokenized as a whole: where tokens end depends on what follows."""
         if not partials:
             return []
-        texts = [steps.without_surrogates(steps.prompt(partial)) for partial in partials]
+        texts = [text_of(partial) for partial in partials]
         tokens = [np.array(ids, np.int32) for ids in self._tokenizer(texts, verbose=False)["input_ids"]]
         for partial, ids in zip(partials, tokens, strict=True):
-            if len(ids) > self._context:
-                raise PartialTooLong(
-                    f"a partial solution of problem {partial.problem.id!r} is {len(ids)} tokens long and the PPM's "
-                    f"context {self._context}: lower max_depth, or use a PPM with a longer context"
-                )
+            check_length(partial, len(ids), self._context)
         return tokens
 
     def _compute(self, runs: list[Run]) -> None:

@@ -1,16 +1,13 @@
-"""What scorers that ask another engine share: the scale of the score, and logits to scores."""
+"""What all scorers share: the text that a PPM reads, what is said of one too long for it, and logits to scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from rstar_fast import steps
-from rstar_fast.ppm import model as ppm_model
-from rstar_fast.types import Partial
+from rstar_fast.types import Partial, PartialTooLong
 
 _LARGEST = np.nextafter(np.float32(1), np.float32(0))  # float32 has no tanh of a large number but 1
 
@@ -20,14 +17,17 @@ def text_of(partial: Partial) -> str:
     return steps.without_surrogates(steps.prompt(partial))
 
 
-def checked_scale(scale: float) -> float:
-    """A scale given as a setting; InvalidInput where it is no number > 0."""
-    return scale_in(SimpleNamespace(ppm_scale=scale))
+def check_length(partial: Partial, tokens: int, context: int) -> None:
+    """Whether a partial solution of so many tokens fits a PPM's context.
 
-
-def scale_in(config: Any) -> float:
-    """The scale a checkpoint's config.json tells; see `model.scale_of`."""
-    return ppm_model.scale_of(SimpleNamespace(config=config))  # type: ignore[arg-type]
+    Raises:
+      PartialTooLong: it does not; names the problem and both lengths.
+    """
+    if tokens > context:
+        raise PartialTooLong(
+            f"a partial solution of problem {partial.problem.id!r} is {tokens} tokens long and the PPM's "
+            f"context {context}: lower max_depth, or use a PPM with a longer context"
+        )
 
 
 def scores_of(logits: Sequence[float] | np.ndarray, scale: float) -> np.ndarray:

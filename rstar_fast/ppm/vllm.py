@@ -11,8 +11,9 @@ import numpy as np
 
 from rstar_fast.policies.client import short
 from rstar_fast.policies.vllm import start_engine
-from rstar_fast.ppm.scores import scale_in, scores_of, text_of
-from rstar_fast.types import InvalidInput, Partial, PartialTooLong, ScorerError
+from rstar_fast.ppm.model import scale_in
+from rstar_fast.ppm.scores import check_length, scores_of, text_of
+from rstar_fast.types import InvalidInput, Partial, ScorerError
 
 
 class VllmScorer:
@@ -88,11 +89,7 @@ class VllmScorer:
         prompts = []
         for text, partial in texts.items():
             ids = list(self._tokenizer(text).input_ids)
-            if len(ids) > self._context:
-                raise PartialTooLong(
-                    f"a partial solution of problem {partial.problem.id!r} is {len(ids)} tokens long and the PPM's "
-                    f"context {self._context}: lower max_depth, or use a PPM with a longer context"
-                )
+            check_length(partial, len(ids), self._context)
             prompts.append({"prompt_token_ids": ids})
         scores = dict(zip(texts, scores_of(self._logits(prompts), self._scale), strict=True))
         return np.array([scores[text_of(partial)] for partial in partials], np.float32)

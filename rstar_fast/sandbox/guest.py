@@ -22,9 +22,8 @@ from rstar_fast import _sandbox
 from rstar_fast.sandbox import blocks
 from rstar_fast.sandbox.confine import GuestSettings, confine_guest, filter_calls
 from rstar_fast.sandbox.layers import Layer
-from rstar_fast.sandbox.running import Unit, fix_chance, flush, load_numeric, open_streams, run, warm_up
+from rstar_fast.sandbox.running import RESERVE_BYTES, Unit, fix_chance, flush, load_numeric, open_streams, run, warm_up
 
-_RESERVE_BYTES = 1 << 20
 _NOTHING = b"{}"
 LOAD_NUMERIC = b"load numeric"  # no unit: it has no header
 
@@ -33,7 +32,7 @@ def load(output: io.TextIOWrapper) -> list[bytearray]:
     """Loads all that guests have in common, and what they give back when memory ends; `output` is what they print to."""
     blocks.name_loaded("load")
     fix_chance()
-    reserve = [bytearray(_RESERVE_BYTES)]
+    reserve = [bytearray(RESERVE_BYTES)]
     for _ in range(2):  # what every program needs lies together then, in the first pages
         for source in ("value = [1 + 2, 'a']\nprint(end='')", "for value in range(3):\n    value += 1\nvalue", "1 / 0"):
             unit = Unit.from_bytes(Unit(source, 0, False, False, 100).to_bytes())

@@ -47,13 +47,13 @@ def observe(file: str) -> None:
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as opened:
         opened.write("1000")  # it takes a gigabyte: where the system runs out of memory, it goes first
     blocks.spread()
-    from rstar_fast.sandbox.worker import guest
+    from rstar_fast.sandbox.worker import guest  # by way of what the worker loads
 
     sys.stdout = open(os.devnull, "w", encoding="utf-8")
     guest.load(sys.stdout)
     written: set[int] = set()
+    found = f"{file}.{os.getpid()}"
     for source in _PRACTICE:
-        found = f"{file}.{os.getpid()}"
         running = os.fork()
         if running == 0:
             try:

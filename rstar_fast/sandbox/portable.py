@@ -36,7 +36,6 @@ _LOOK_S = 0.05  # how long a process can have ended before that is seen, where i
 _MOST_TOLD = 1 << 20  # bytes of a report besides the value's text
 _DESCRIPTORS = 64
 _REPORTS = 3  # the program's process tells here what came of it
-_RESERVE_BYTES = 1 << 20
 
 
 class _Output:
@@ -77,17 +76,12 @@ class _Runner:
     def close(self) -> None:
         """Nothing runs between programs."""
 
-    def execute(self, program: Program) -> dict[str, Any]:
-        """Runs code after its prefix; the reply.
+    def execute(self, program: Program) -> Result:
+        """Runs code after its prefix.
 
         Raises:
           Broken: no process can be started.
         """
-        started = time.monotonic()
-        result = self._run(program.before + program.code)
-        return {"output": result.output, "error": result.error, "seconds": time.monotonic() - started}
-
-    def _run(self, source: str) -> Result:
         output, program_output = os.pipe()
         reports, program_reports = os.pipe()
         try:
@@ -95,7 +89,7 @@ class _Runner:
         except OSError as error:
             raise Broken(str(error)) from None
         if process == 0:
-            self._become_program(source, program_output, program_reports)
+            self._become_program(program.before + program.code, program_output, program_reports)
         with contextlib.suppress(OSError):  # the process does so too: whoever is first
             os.setpgid(process, process)
         os.close(program_output)
@@ -174,7 +168,7 @@ class _Runner:
             main.__dict__["__builtins__"] = builtins
             sys.modules["__main__"] = main
             unit = running.Unit(source, 0, goes_on=False, is_last=True, most_bytes=self._most_bytes)
-            value, reserve = bytearray(), [bytearray(_RESERVE_BYTES)]
+            value, reserve = bytearray(), [bytearray(running.RESERVE_BYTES)]
             dumps, write, leave = json.dumps, os.write, os._exit  # the program may replace what modules hold
             said = running.run(unit, main.__dict__, reserve, value.extend)
             flushed = running.flush(stream)

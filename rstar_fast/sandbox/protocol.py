@@ -10,11 +10,13 @@ import json
 import os
 import signal
 import struct
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rstar_fast.programs import Program
 from rstar_fast.sandbox.layers import Layer
+from rstar_fast.sandbox.results import Result
 
 _LENGTH = struct.Struct("!I")
 _LARGEST = 1 << 28
@@ -88,8 +90,8 @@ class Runner(Protocol):
 
     missing: Mapping[Layer, str]
 
-    def execute(self, program: Program) -> dict[str, Any]:
-        """Runs code after its prefix; the reply: output, error and seconds.
+    def execute(self, program: Program) -> Result:
+        """Runs code after its prefix. The meaning is that of the two written one after the other.
 
         Raises:
           Broken: no program can be run any more.
@@ -108,12 +110,14 @@ def serve(start: Callable[[dict[str, Any]], Runner]) -> None:
     try:
         runner = start(receive(0))
         # Where nothing can be confined, no program is to blame for it.
-        error = runner.execute(Program(""))["error"]
+        error = runner.execute(Program("")).error
         missing = {layer.name: why for layer, why in runner.missing.items()}
         send(replies, {"failure": None if error is None else error["message"], "missing": missing})
         while True:
             request = receive(0)
-            send(replies, runner.execute(Program(request["code"], request["prefix"])))
+            started = time.monotonic()
+            result = runner.execute(Program(request["code"], request["prefix"]))
+            send(replies, {"output": result.output, "error": result.error, "seconds": time.monotonic() - started})
     except Broken:
         pass  # the pool has closed, or will start another worker
     finally:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from rstar_fast.programs import ErrorKind
 
+RESERVE_BYTES = 1 << 20  # for saying that memory has ended
 _MESSAGE_CHARACTERS = 500
 _CALL = re.compile(r"[A-Za-z_][\w.]*\(.*\)$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w* = [^;]*$")

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import time
 import traceback
 import unicodedata
 from collections import OrderedDict
@@ -115,17 +114,13 @@ class _Worker:
         """Ends all guests."""
         self._supervisor.end_all()
 
-    def execute(self, program: Program) -> dict[str, Any]:
-        """Runs code after its prefix; the reply. The meaning is that of the two written one after the other.
+    def execute(self, program: Program) -> Result:
+        """Runs code after its prefix. The meaning is that of the two written one after the other.
 
         Raises:
           _Gone: no program can be run any more.
         """
-        started = time.monotonic()
-        result = self._of_steps(program.before, program.code)
-        return {"output": result.output, "error": result.error, "seconds": time.monotonic() - started}
-
-    def _of_steps(self, before: str, code: str) -> Result:
+        before, code = program.before, program.code
         whole = before + code
         root = self._root(whole)
         plain = whole if whole.isascii() else unicodedata.normalize("NFKC", whole)  # as names are read
