@@ -17,8 +17,10 @@ installed = {str(path) for path in distribution("rstar_fast").files or ()}
 top_level = {path.split("/")[0] for path in installed}
 assert not [path for path in installed if path.startswith("kernels")], "kernels/ was installed as a top-level package"
 assert top_level <= {"rstar_fast", f"rstar_fast-{rstar_fast.__version__}.dist-info", "..", "bin"}, sorted(top_level)
-for needed in ("rstar_fast/py.typed", "rstar_fast/_core.pyi", "rstar_fast/_sandbox.pyi", "rstar_fast/kernels/reference.py"):
-    assert needed in installed, f"{needed} is not in the wheel"
+sources = {f"rstar_fast/{path.relative_to(repository / 'rstar_fast')}" for path in (repository / "rstar_fast").rglob("*.py")}
+kernels = {f"rstar_fast/kernels/{path.name}" for path in (repository / "kernels").glob("*.py")}
+needed = sources | kernels | {"rstar_fast/py.typed", "rstar_fast/_core.pyi", "rstar_fast/_sandbox.pyi"}
+assert needed <= installed, f"not in the wheel: {sorted(needed - installed)}"
 for module in ("_core", "_sandbox"):
     compiled = [path for path in installed if path.startswith(f"rstar_fast/{module}.") and path.endswith(".so")]
     assert compiled, f"{module} is not in the wheel"

@@ -79,7 +79,7 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(
-        self, prompts: Sequence[Sequence[int]], keys: Sequence[np.ndarray], max_tokens: int | Sequence[int]
+        self, prompts: Sequence[Sequence[int] | np.ndarray], keys: Sequence[np.ndarray], max_tokens: int | Sequence[int]
     ) -> list[list[Candidate]]:
         """Samples continuations of each prompt.
 
@@ -114,7 +114,7 @@ class Sampler:
             ended, is_last = np.isin(new, self._ends), lengths[rows] == step + 1
             for at in np.flatnonzero(alive & (ended | is_last | self._may_stop[new])):
                 row = rows[at]
-                last_token = prompts[prompt_of[row]][-1]
+                last_token = int(prompts[prompt_of[row]][-1])
                 written = tokens[row, : step + 1]
                 candidate = self._candidate(last_token, written, bool(ended[at]), bool(is_last[at]), logprobs[row])
                 if candidate is not None:
@@ -135,7 +135,9 @@ class Sampler:
         ends = np.cumsum(counts).tolist()
         return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
+    def _prefill(
+        self, prompts: Sequence[Sequence[int] | np.ndarray]
+    ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
         """Computes the prompts, padded on the left: last logits [B, V], cache, mask, last positions [B].
 
         The mask is what the next token adds to its scores [B, 1, 1, T]; where layers differ, 1 for what is no padding [B, T].

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from rstar_fast import steps
 from rstar_fast.policies.checkpoint import context_tokens, load_model, load_tokenizer
 from rstar_fast.policies.sampler import Sampler
+from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong
 
 
@@ -58,7 +59,7 @@ class TransformersPolicy:
             )
         if max_step_tokens < 1 or max_rows < 1:
             raise InvalidInput(f"max_step_tokens={max_step_tokens}, max_rows={max_rows}: give integers >= 1")
-        self._tokenizer, self._seed = tokenizer, seed
+        self._tokenizer, self._seed = PieceTokenizer(tokenizer), seed
         self._max_step_tokens, self._max_rows = max_step_tokens, max_rows
         self._context = context_tokens(model)
         self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k)
@@ -85,7 +86,7 @@ class TransformersPolicy:
     def _propose(self, partials: list[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
         times = Counter(partials)  # a partial asked for more than once is computed once
         distinct = list(times)
-        prompts = [self._tokens(partial) for partial in distinct]
+        prompts = self._tokenizer([steps.without_surrogates(steps.prompt(partial)) for partial in distinct])
         keys = [self._keys(partial, n * times[partial]) for partial in distinct]
         answers: list[list[Candidate]] = [[] for _ in distinct]
         for batch in self._batches(prompts, keys):
@@ -105,12 +106,7 @@ class TransformersPolicy:
                 del answers[i][:n]
         return shares
 
-    def _tokens(self, partial: Partial) -> list[int]:
-        text = steps.without_surrogates(steps.prompt(partial))
-        # Not verbose: a prompt that is too long is an error of its own.
-        return self._tokenizer(text, verbose=False)["input_ids"]  # type: ignore[no-any-return]
-
-    def _batches(self, prompts: list[list[int]], keys: list[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    def _batches(self, prompts: list[np.ndarray], keys: list[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
         """Batches of at most max_rows samples, each (number of a prompt, keys of its samples); no prompts too long."""
         batch: list[tuple[int, np.ndarray]] = []
         rows = 0

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rstar_fast import kernels
 from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
+from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.ppm.attention import KeyValuePool, check_model, hidden_states
 from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
@@ -68,7 +69,7 @@ class PpmScorer:
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InvalidInput(f"{name} is {number!r}: give an integer >= 1")
         check_model(model)
-        self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
+        self._model, self._tokenizer, self._batch_tokens = model, PieceTokenizer(tokenizer), batch_tokens
         self._scale, self._context = ppm_model.scale_of(model), context_tokens(model)
         pages = math.ceil(max(kept_tokens, min(self._context, _LONGEST)) / PAGE_TOKENS)
         self._context = min(self._context, pages * PAGE_TOKENS)
@@ -141,11 +142,8 @@ class PpmScorer:
         return np.array([scores[partial] for partial in partials], np.float32)
 
     def _tokens(self, partials: list[Partial]) -> list[np.ndarray]:
-        """Each partial solution's, [n] int32. The text is tokenized as a whole: where tokens end depends on what follows."""
-        if not partials:
-            return []
-        texts = [text_of(partial) for partial in partials]
-        tokens = [np.array(ids, np.int32) for ids in self._tokenizer(texts, verbose=False)["input_ids"]]
+        """Each partial solution's, [n] int32: those of its text as a whole, as where tokens end depends on what follows."""
+        tokens = self._tokenizer([text_of(partial) for partial in partials])
         for partial, ids in zip(partials, tokens, strict=True):
             check_length(partial, len(ids), self._context)
         return tokens
