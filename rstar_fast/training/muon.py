@@ -15,6 +15,11 @@ import torch
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16: where it does not, float32 was 12 times as fast (AMD Zen 1)."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def orthogonalised(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     """Moves the singular values of each matrix near 1.
 
@@ -22,10 +27,12 @@ def orthogonalised(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
       matrices: [K, R, C] float32, none all zero.
 
     Returns:
-      [K, R, C] in the dtype given; singular values roughly in [0.7, 1.2]. The iteration runs in bfloat16, which suffices.
+      [K, R, C] in the dtype given; singular values roughly in [0.7, 1.2]. bfloat16 suffices for the iteration, where it is fast.
     """
     wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
-    x = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    if matrices.device.type != "cpu" or has_bfloat16():
+        x = x.bfloat16()
     for _ in range(iterations):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x

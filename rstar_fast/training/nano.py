@@ -1,6 +1,8 @@
-"""Trains the nano policy from nothing on the generator's problems, on a CPU, in under an hour.
+"""Trains the bootstrap policy of nano from nothing, on a CPU: worked programs of easy levels, and questions of all levels.
 
     python -m rstar_fast.training.nano policy --out DIR --tokens 14000000 --minutes 45 --seed 0
+
+What it will know of harder levels comes from its own search (`evolve`), and from nothing else.
 
 DIR then holds a checkpoint that transformers loads as it is, a log (log.jsonl), and the state from which `--resume` goes on.
 Shapes: B sequences of a batch, L tokens of the longest of them.
@@ -26,8 +28,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rstar_fast import steps
-from rstar_fast.nano import FAMILIES, Record, generate
-from rstar_fast.training.muon import optimizers_for
+from rstar_fast.nano import Record, generate
+from rstar_fast.training.muon import has_bfloat16, optimizers_for
 from rstar_fast.types import InvalidInput
 
 END_OF_TEXT = "<|endoftext|>"
@@ -36,14 +38,13 @@ _VOCABULARY = 1280
 _CHUNK_PROBLEMS = 4000
 _STATE_FILE = "training_state.pt"
 
+WORKED_LEVELS: tuple[int, ...] = (1, 2, 3)  # whose worked programs the bootstrap policy sees; of the others, questions only
 # How often each level occurs, by the part of the training that is done: short problems first, some of each always.
 _CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
-    (0.12, (10, 5, 2, 2, 1)),
-    (0.30, (6, 5, 4, 3, 2)),
-    (1.00, (3, 4, 4, 5, 4)),
+    (0.12, (8, 4, 2, 1, 1)),
+    (0.30, (5, 5, 4, 1, 1)),
+    (1.00, (3, 5, 6, 1, 1)),
 )
-# Drawn this much more often in the later half: what greedy decoding of the policy that saw all alike got wrong most.
-_HARD_FAMILIES: tuple[str, ...] = ("relations",) * 3 + ("stock",) * 2 + ("chain", "system", "shopping", "ratio", "balls", "power")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     records = generate("train", 20_000, seed)
-    pieces = (piece for record in records for piece in _without_markers(text_of(record)))
+    pieces = (piece for record in records for piece in _without_markers(lesson_of(record)))
     tokenizer.train_from_iterator(pieces, trainer)
     tokenizer.add_tokens([AddedToken(marker, normalized=False, special=False) for marker in steps.MARKERS])
     return PreTrainedTokenizerFast(
@@ -106,9 +107,10 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     )
 
 
-def text_of(record: Record) -> str:
-    """What a record teaches: the prompt and the worked solution."""
-    return steps.prompt_of(record.problem.question) + record.solution
+def lesson_of(record: Record) -> str:
+    """What the bootstrap policy reads of a record: the prompt, and the worked solution where the level is an easy one."""
+    prompt = steps.prompt_of(record.problem.question)
+    return prompt + record.solution if record.level in WORKED_LEVELS else prompt
 
 
 def _without_markers(text: str) -> Iterator[str]:
@@ -146,13 +148,17 @@ def encode(
 
     Returns:
       For each record [L] uint16 token ids and [L] float32 weights: `question_weight` up to `<code>`, 0 from behind
-      `<end_of_code>` to `<end_of_output>`, which the sandbox writes, 1 elsewhere.
+      `<end_of_code>` to `<end_of_output>`, which the sandbox writes, 1 elsewhere. A question without a solution ends where its
+      prompt does.
     """
     ids_of = {
         marker: tokenizer.convert_tokens_to_ids(marker) for marker in (steps.CODE, steps.END_OF_CODE, steps.END_OF_OUTPUT)
     }
     encoded = []
-    for tokens in tokenizer([text_of(record) for record in records])["input_ids"]:
+    for record, tokens in zip(records, tokenizer([lesson_of(record) for record in records])["input_ids"], strict=True):
+        if record.level not in WORKED_LEVELS:
+            encoded.append((np.array(tokens, np.uint16), np.full(len(tokens), question_weight, np.float32)))
+            continue
         ids = np.array([*tokens, tokenizer.eos_token_id], np.uint16)
         weights = np.ones(len(ids), np.float32)
         weights[: _first(ids, ids_of[steps.CODE])] = question_weight
@@ -190,7 +196,7 @@ def collate(sequences: list[tuple[np.ndarray, np.ndarray]], pad: int) -> tuple[t
 
 def loss_of(model: torch.nn.Module, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean cross entropy of each token given those before it. Causal attention makes the right padding harmless."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
         logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
     losses = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     wanted = weights[:, 1:].flatten()
@@ -225,7 +231,7 @@ class PolicyTrainer:
             self.plan = state["plan"]
         else:
             self.plan = self._plan()
-        held_out = encode(self.tokenizer, generate("heldout", 100, settings.seed), settings.question_weight)
+        held_out = encode(self.tokenizer, generate("heldout", 100, settings.seed, levels=WORKED_LEVELS), settings.question_weight)
         self.held_out = collate(held_out, self.tokenizer.pad_token_id)
         self.digits = torch.tensor(self.tokenizer.convert_tokens_to_ids(list("0123456789")))
 
@@ -235,15 +241,10 @@ class PolicyTrainer:
         return min(1.0, max(self.tokens / self.settings.tokens, by_time))
 
     def _plan(self) -> dict[str, Any]:
-        """Level weights, families and batch size of the current chunk; fixed when it is begun, so that a resumed one is the same."""
+        """Level weights and batch size of the current chunk; fixed when it is begun, so that a resumed one is the same."""
         shares = next(shares for end, shares in _CURRICULUM if self.done() <= end)
         batch_tokens = self.settings.batch_tokens if self.done() > 0.3 else self.settings.batch_tokens // 2
-        families = [family.name for family in FAMILIES]
-        return {
-            "shares": list(shares),
-            "batch_tokens": batch_tokens,
-            "families": families + list(_HARD_FAMILIES) if self.done() > 0.4 else families,
-        }
+        return {"shares": list(shares), "batch_tokens": batch_tokens}
 
     def run(self) -> None:
         """Trains until the schedule ends, then writes the checkpoint."""
@@ -254,7 +255,7 @@ class PolicyTrainer:
             random = Random(f"{self.settings.seed} {self.chunk}")
             levels = [level for level, share in enumerate(self.plan["shares"], 1) for _ in range(share)]
             random.shuffle(levels)
-            records = generate("train", _CHUNK_PROBLEMS, random.randrange(2**40), levels=levels, families=self.plan["families"])
+            records = generate("train", _CHUNK_PROBLEMS, random.randrange(2**40), levels=levels)
             encoded = encode(self.tokenizer, records, self.settings.question_weight)
             grouped = batches(encoded, self.plan["batch_tokens"], random)
             while self.batch < len(grouped) and self.done() < 1.0:
@@ -300,12 +301,12 @@ class PolicyTrainer:
     def _check(self) -> None:
         """Held-out loss, and how often every digit of a level's worked solution is foreseen, the text before it given."""
         tokens, weights = self.held_out
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             logits = self.model(input_ids=tokens[:, :-1], use_cache=False).logits
         foreseen = logits.argmax(-1) == tokens[:, 1:]
         counts = (weights[:, 1:] == 1.0) & torch.isin(tokens[:, 1:], self.digits)
         all_right = (foreseen | ~counts).all(1).float()
-        by_level = [round(float(all_right[level::5].mean()), 3) for level in range(5)]
+        by_level = [round(float(all_right[at :: len(WORKED_LEVELS)].mean()), 3) for at in range(len(WORKED_LEVELS))]
         self._log(heldout_loss=round(float(loss_of(self.model, tokens, weights)), 4), digits_right_by_level=by_level)
 
     def _log(self, **values: Any) -> None:
