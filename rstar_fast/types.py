@@ -394,7 +394,8 @@ class Trajectory:
     Attributes:
       solution: the text of all its steps.
       answer: the answer it gives.
-      score: the terminal's value: PPM score at inference, +1/-1 where a key graded it.
+      score: the terminal's value: PPM score at inference, +1/-1 where a key graded it; of a solution sampled without a tree the
+        mean log-probability of the policy's tokens, 0 where the policy does not say.
       q_values: mean value Q of each step, root excluded, first step first.
       correct: the key's verdict; None without a key.
       tag: the tag of its last node in the tree.

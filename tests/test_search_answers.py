@@ -138,6 +138,16 @@ def test_sample_takes_the_majority() -> None:
     assert (result.stats.rollouts, result.stats.failed_steps, result.stats.steps_run) == (8, 2, 2)
 
 
+def test_a_sampled_solutions_score_is_the_mean_log_probability_of_its_tokens() -> None:
+    def policy(partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+        return [[Candidate("so 5\n", None, 3, -1.5) if not partial.solution else Candidate("\\boxed{5}", None, 2, -1.0)] for partial in partials]
+
+    result = rstar_fast.search.sample("q", 2, policy=policy)
+    assert [trajectory.score for trajectory in result.trajectories] == [-0.5, -0.5]
+    silent = rstar_fast.search.sample("q", 1, policy=Sequenced("4\n"))
+    assert [trajectory.score for trajectory in silent.trajectories] == [0.0]
+
+
 def test_solutions_that_do_not_end_are_no_solutions() -> None:
     result = rstar_fast.search.sample("q", 3, policy=lambda partials, n: [[Candidate("on\n")]] * len(partials), max_depth=4)
     assert result.failure is not None and result.failure.kind is FailureKind.NO_ANSWER

@@ -234,3 +234,20 @@ def test_public_problem_sets_load(data_dir: Path) -> None:
     for name, count in counts.items():
         found = read_problems(data_dir / f"{name}.jsonl")
         assert (len(found.problems), len(found.answers)) == (count, count)
+
+
+def test_labels_are_kept_apart(tmp_path: Path) -> None:
+    rows = [
+        {"question": "a?", "id": "a", "level": 3, "subject": "algebra"},
+        {"question": "b?", "id": "b", "level": " Level 5 ", "type": "geometry"},
+        {"question": "c?", "id": "c", "level": None, "type": ["x"]},
+        {"question": "d?", "id": "d", "level": True, "subject": ""},
+    ]
+    expected = {"a": {"level": "3", "type": "algebra"}, "b": {"level": "Level 5", "type": "geometry"}, "c": {}, "d": {}}
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    assert read_problems(tmp_path / "p.jsonl").labels == expected
+    (tmp_path / "p.csv").write_text("question,id,level,subject\na?,a,3,algebra\n", "utf-8")
+    assert read_problems(tmp_path / "p.csv").labels == {"a": expected["a"]}
+    table = pa.table({"question": ["a?", "b?"], "id": ["a", "b"], "level": [3, None], "type": ["algebra", "geometry"]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert read_problems(tmp_path / "p.parquet").labels == {"a": expected["a"], "b": {"type": "geometry"}}

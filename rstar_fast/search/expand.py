@@ -42,6 +42,7 @@ class Growth:
       children: its new nodes; empty when it is closed or its problem failed.
       closed: why it has no successors; NO when it has.
       failure: why its problem cannot go on.
+      policy_logprob: sum of the log-probabilities of the policy's tokens; 0 where it does not say.
     """
 
     children: list[Child] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Growth:
     failed_steps: int = 0
     steps_run: int = 0
     policy_tokens: int = 0
+    policy_logprob: float = 0.0
     partials_scored: int = 0
 
     @property
@@ -122,6 +124,7 @@ class Expander:
     def _read(self, leaf: Leaf, growth: Growth, proposal: Sequence[Candidate]) -> list[Draft]:
         growth.candidates += len(proposal)
         growth.policy_tokens += sum(candidate.tokens or 0 for candidate in proposal)
+        growth.policy_logprob += sum(candidate.logprob or 0.0 for candidate in proposal)
         growth.failed_steps += sum(self._dialect.is_empty(candidate) for candidate in proposal)
         sifted = self._dialect.sift(proposal)
         return [self._dialect.read(candidate, count, leaf.partial.solution, leaf.record) for candidate, count in sifted]

@@ -16,10 +16,12 @@ from rstar_fast.types import Failure, FailureKind, Partial, Problem, SearchResul
 
 @dataclass(slots=True)
 class _Chain:
-    """One solution in the making."""
+    """One solution in the making: the policy's tokens so far, and the sum of their log-probabilities."""
 
     problem: int
     leaf: Leaf
+    tokens: int = 0
+    logprob: float = 0.0
 
 
 @dataclass(slots=True)
@@ -70,13 +72,14 @@ class Sampler:
                     policy_tokens=tally.stats.policy_tokens + growth.policy_tokens,
                 )
                 tally.failure = tally.failure or growth.failure
+                tokens, logprob = chain.tokens + growth.policy_tokens, chain.logprob + growth.policy_logprob
                 if growth.children:
                     record = growth.children[0].record
                     partial = Partial(problems[chain.problem], chain.leaf.partial.solution + record.text)
                     if record.terminal is Terminal.ANSWER:
-                        tally.trajectories.append(Trajectory(partial.solution, record.answer, 0.0, ()))
+                        tally.trajectories.append(Trajectory(partial.solution, record.answer, logprob / max(1, tokens), ()))
                     elif record.terminal is Terminal.NO:
-                        going_on.append(_Chain(chain.problem, Leaf(partial, record, chain.leaf.depth + 1)))
+                        going_on.append(_Chain(chain.problem, Leaf(partial, record, chain.leaf.depth + 1), tokens, logprob))
             chains = [chain for chain in going_on if tallies[chain.problem].failure is None]
         return [self._result(problem, tally) for problem, tally in zip(problems, tallies, strict=True)]
 

@@ -1,7 +1,7 @@
 """Reads problem files: JSONL, JSON, CSV and Parquet, told apart by their suffix.
 
-Fields of a problem: `question` (or `problem`), optional `id`, optional `answer`; others are ignored. The answers go into an
-`AnswerKey` of their own, so that what is handed to search carries none.
+Fields of a problem: `question` (or `problem`), optional `id`, optional `answer`, optional labels `level` and `type` (or `subject`);
+others are ignored. The answers go into an `AnswerKey` of their own, so that what is handed to search carries none.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rstar_fast.types import AnswerKey, InvalidInput, Problem
 
 _WRAPPER = "example"  # the reference keeps a data set's problems under this name
+_LABELS = {"level": "level", "type": "type", "subject": "type"}  # field -> the label it gives
 _ANSWER_TAIL = "####"  # GSM8K: the worked solution, then this, then the answer
 _FOREIGN_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -44,11 +45,13 @@ class ProblemFile:
       problems: in the file's order, with ids all different.
       answers: the key, of those problems that have an answer.
       malformed: the records left out; empty unless skip_malformed was given.
+      labels: problem id -> its labels, "level" and "type" where the file has them, by which evaluations are broken down.
     """
 
     problems: tuple[Problem, ...]
     answers: AnswerKey
     malformed: tuple[MalformedRow, ...] = ()
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class _NumberAsWritten(str):
@@ -85,12 +88,14 @@ def read_problems(path: str | Path, *, skip_malformed: bool = False) -> ProblemF
     problems: list[Problem] = []
     answers: dict[str, str] = {}
     malformed: list[MalformedRow] = []
+    labels: dict[str, dict[str, str]] = {}
     seen: dict[str, int] = {}
     for row in reader(path):
         problem, answer, reason = _problem_of(row, seen, unit)
         if problem is not None:
             seen[problem.id] = row.line
             problems.append(problem)
+            labels[problem.id] = _labels(row.fields or {})
             if answer:
                 answers[problem.id] = answer
         elif skip_malformed:
@@ -105,7 +110,7 @@ def read_problems(path: str | Path, *, skip_malformed: bool = False) -> ProblemF
         )
     if not problems:
         raise InvalidInput(f"{path} holds no problems: give a file with at least one record that has a 'question'")
-    return ProblemFile(tuple(problems), AnswerKey(answers), tuple(malformed))
+    return ProblemFile(tuple(problems), AnswerKey(answers), tuple(malformed), labels)
 
 
 def looks_like_problem_file(text: str) -> bool:
@@ -202,6 +207,18 @@ def _answer(value: Any) -> str:
     if _ANSWER_TAIL in text:
         text = text.rpartition(_ANSWER_TAIL)[2]
     return text.strip()
+
+
+def _labels(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of a record; what is neither text nor an integer is none."""
+    labels = {}
+    for name, label in _LABELS.items():
+        value = fields.get(name)
+        if isinstance(value, float) and value.is_integer():  # a column of integers with gaps is read as floats
+            value = int(value)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            labels[label] = str(value).strip()
+    return labels
 
 
 def _kind(value: Any) -> str:
@@ -301,7 +318,7 @@ def _read_parquet(path: Path) -> Iterator[_Row]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            wanted = [name for name in ("question", "problem", "id", "answer") if name in names]
+            wanted = [name for name in ("question", "problem", "id", "answer", *_LABELS) if name in names]
             if "question" not in wanted and "problem" not in wanted:
                 raise InvalidInput(f"{path} has no column 'question': its columns are {', '.join(map(repr, names[:8]))}")
             number = 0
