@@ -1,0 +1,5 @@
+"""Stored trees -> what trains the next policy and the next PPM: SFT solutions and preference pairs."""
+
+from rstar_fast.extraction.api import ExtractionSummary, extract
+
+__all__ = ["ExtractionSummary", "extract"]
