@@ -32,10 +32,10 @@ class Annotation(enum.Enum):
 
 
 class Behaviour(enum.Enum):
-    """Whose search is run."""
+    """Whose rules a search or an extraction follows."""
 
-    DEFAULT = "default"  # as DESIGN.md, "The search, exactly"
-    REFERENCE = "reference"  # node by node as microsoft/rStar, its quirks included
+    DEFAULT = "default"  # as DESIGN.md, "The search, exactly"; extraction: as `rstar_fast.extract` says
+    REFERENCE = "reference"  # as microsoft/rStar, its quirks included
 
 
 class Choice(enum.Enum):

@@ -16,14 +16,8 @@ from stored_trees import Step, result, right, stored, ungraded, wrong
 
 import rstar_fast
 from rstar_fast import Difficulty, ExtractionConfig, InvalidInput, Partial, RstarError, SearchResult, Terminal, Tree, steps
-from rstar_fast.extraction import api
-from rstar_fast.extraction.reference import read_reference_pairs, read_reference_sft
-from rstar_fast.storage import Run, load_run
-from rstar_fast.storage.reference_trees import (
-    export_reference_trees,
-    import_reference_trees,
-    read_reference_trees,
-)
+from rstar_fast.extraction import api, read_reference_pairs, read_reference_sft
+from rstar_fast.storage import Run, export_reference_trees, import_reference_trees, load_run, read_reference_trees
 from rstar_fast.types import Failure, FailureKind
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from rstar_fast.config import Difficulty, ExtractionConfig
 from rstar_fast.extraction.batches import batches
 from rstar_fast.extraction.files import DataFiles
-from rstar_fast.extraction.rows import extracted
+from rstar_fast.extraction.rows import FINAL, extracted
 from rstar_fast.extraction.sources import Source, open_source
 from rstar_fast.storage.atomic import whole_folder
 from rstar_fast.types import AnswerKey, InvalidInput, RstarError
@@ -24,7 +24,7 @@ SUMMARY = "summary.json"
 FORMAT = "rstar_fast data set"
 
 
-@dataclass
+@dataclass(frozen=True)
 class ExtractionSummary:
     """What an extraction found.
 
@@ -38,21 +38,21 @@ class ExtractionSummary:
       solutions: rows of the SFT set.
       pairs: rows of preference pairs, those of whole trajectories included.
       final_pairs: those of whole trajectories.
-      groups: prefixes with pairs.
+      groups: groups of pairs.
       pairs_by_depth: pairs of steps, by the depth of the steps; 1 is the first.
     """
 
     folder: Path
-    problems: dict[Difficulty, int] = field(default_factory=lambda: dict.fromkeys(Difficulty, 0))
-    kept: dict[Difficulty, int] = field(default_factory=lambda: dict.fromkeys(Difficulty, 0))
-    failed: int = 0
-    trajectories: int = 0
-    correct: int = 0
-    solutions: int = 0
-    pairs: int = 0
-    final_pairs: int = 0
-    groups: int = 0
-    pairs_by_depth: dict[int, int] = field(default_factory=dict)
+    problems: Mapping[Difficulty, int]
+    kept: Mapping[Difficulty, int]
+    failed: int
+    trajectories: int
+    correct: int
+    solutions: int
+    pairs: int
+    final_pairs: int
+    groups: int
+    pairs_by_depth: Mapping[int, int]
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values; the folder is left out, as a data set may be moved."""
@@ -73,17 +73,17 @@ def extract(
     """Extracts what trains the next policy and the next PPM from stored trees (rStar-Math, sections 3.2 and 3.3).
 
     The SFT set has for each problem the correct trajectories of the highest mean Q (ties: highest least Q), distinct and
-    without an error in what their code printed. A pair is a step that leads to a right answer (the highest Q among its siblings)
-    and one below which everything is wrong (the lowest Q), the first with the higher Q: a step that leads to both is no mistake,
-    and so no negative. Where the search gave up (too deep, too many errors, no candidates) counts as
-    wrong, as its value of -1 does; but only wrong answers stand against right ones as whole trajectories. A problem in several
+    without an error in what their code printed. A pair has a step that leads to a right answer, of the highest Q among its
+    siblings, against one below which everything is wrong, of the lowest Q, which must be below the first's: a step that leads
+    to both is no mistake, and so no negative. Where the search gave up (too deep, too many errors, no candidates) counts as
+    wrong, as its value of -1 does; but as whole trajectories only wrong answers stand against right ones. A problem in several
     runs has one tree of all: equal steps behind equal steps are one step. `ExtractionConfig.reference()` does as
     microsoft/rStar's scripts do instead.
 
     Args:
       runs: a run folder, or several; a .jsonl file of microsoft/rStar's trees serves as well.
       out: folder of the data set, replaced where it is one. It appears whole or not at all, with `sft` (prompt, completion),
-        `pairs` (prompt, chosen, rejected; rows of one `group` share their prompt), `problems` and summary.json.
+        `pairs` (prompt, chosen, rejected; the P x N pairs of one prompt share a `group`), `problems` and summary.json.
       answers: problem id -> answer; needed for trees that were searched without a key.
       config: an ExtractionConfig; single settings (min_margin=0.3, ...) override it.
 
@@ -96,11 +96,10 @@ def extract(
         answers = AnswerKey(answers)
     sources = _sources(runs)
     folder = _out(Path(out))
-    summary = ExtractionSummary(Path(out))
     try:
         with whole_folder(folder) as partial:
             with DataFiles(partial, chosen.format) as files:
-                _write(sources, answers or {}, chosen, files, summary)
+                summary = _write(sources, answers or {}, chosen, files, Path(out))
             _check_any(summary, sources)
             about = {
                 "format": FORMAT,
@@ -161,37 +160,46 @@ def _is_data_set(folder: Path) -> bool:
 
 
 def _write(
-    sources: Sequence[Source],
-    answers: Mapping[str, str],
-    config: ExtractionConfig,
-    files: DataFiles,
-    summary: ExtractionSummary,
-) -> None:
+    sources: Sequence[Source], answers: Mapping[str, str], config: ExtractionConfig, files: DataFiles, out: Path
+) -> ExtractionSummary:
     """Extracts batch by batch, and counts."""
+    problems, kept = dict.fromkeys(Difficulty, 0), dict.fromkeys(Difficulty, 0)
+    counts: Counter[str] = Counter()
     depths: Counter[int] = Counter()
-    groups_before = 0
+    groups_before = 0  # of problems that are not kept as well: numbers with gaps
     for batch in batches(sources, answers):
-        summary.failed += batch.failed
+        counts["failed"] += batch.failed
         if batch.trees is None:
             continue
         found = extracted(batch, config)
-        problems, sft = found.problems(), found.sft()
-        files.write("problems", problems)
+        sft = found.sft()
+        files.write("problems", found.problems())
         files.write("sft", sft)
         for pairs in found.pairs(groups_before):
             files.write("pairs", pairs)
         groups_before += found.groups
-        for difficulty, kept in zip(found.difficulty, found.kept, strict=True):
-            summary.problems[Difficulty(difficulty)] += 1
-            summary.kept[Difficulty(difficulty)] += int(kept)
-        summary.trajectories += int(found.arrays["problem_trajectories"].sum())
-        summary.correct += int(found.arrays["problem_correct"].sum())
-        summary.solutions += sft.num_rows
+        for difficulty, is_kept in zip(map(Difficulty, found.difficulty), found.kept, strict=True):
+            problems[difficulty] += 1
+            kept[difficulty] += int(is_kept)
+        counts["trajectories"] += int(found.arrays["problem_trajectories"].sum())
+        counts["correct"] += int(found.arrays["problem_correct"].sum())
+        counts["solutions"] += sft.num_rows
+        counts["groups"] += found.kept_groups
         depths.update(found.depth_of_pairs().tolist())
-        summary.groups += found.kept_groups
-    summary.final_pairs = depths.pop(-1, 0)
-    summary.pairs_by_depth = dict(sorted(depths.items()))
-    summary.pairs = summary.final_pairs + sum(depths.values())
+    final = depths.pop(FINAL, 0)
+    return ExtractionSummary(
+        out,
+        problems,
+        kept,
+        failed=counts["failed"],
+        trajectories=counts["trajectories"],
+        correct=counts["correct"],
+        solutions=counts["solutions"],
+        pairs=final + depths.total(),
+        final_pairs=final,
+        groups=counts["groups"],
+        pairs_by_depth=dict(sorted(depths.items())),
+    )
 
 
 def _check_any(summary: ExtractionSummary, sources: Sequence[Source]) -> None:
@@ -200,6 +208,6 @@ def _check_any(summary: ExtractionSummary, sources: Sequence[Source]) -> None:
     total, kept = sum(summary.problems.values()), sum(summary.kept.values())
     names = " and ".join(source.name for source in sources)
     raise InvalidInput(
-        f"{names} give an empty data set: {total} problems with {summary.correct} right of {summary.trajectories} trajectories, "
-        f"{kept} kept by the mix, {summary.failed} failed; search with more rollouts, or ask for less"
+        f"{names} give an empty data set: {total} problems with {summary.correct} right of {summary.trajectories} "
+        f"trajectories, {kept} kept by the mix, {summary.failed} failed; search with more rollouts, or ask for less"
     )

@@ -95,7 +95,7 @@ def _batch(table: pa.Table, sources: Sequence[Source], answers: Mapping[str, str
     for problem_id, question in zip(names, asked, strict=True):
         if questions.setdefault(problem_id, question) != question:
             raise InvalidInput(
-                f"problem {problem_id!r} stands for different questions in {_named(sources)}: extract from runs of the same problems"
+                f"problem {problem_id!r} stands for different questions in {_named(sources)}: give runs of the same problems"
             )
     kinds = table.column("failure_kind").to_pylist()
     has_tree = table.column("tree_parent").is_valid().to_pylist()
@@ -118,7 +118,7 @@ def _batch(table: pa.Table, sources: Sequence[Source], answers: Mapping[str, str
         trees = Trees(columns | {"problems": problems})
     except (UsageError, pa.ArrowException) as error:
         raise InvalidInput(
-            f"{_named(sources)}: of the {len(ids)} problems from {ids[0]!r} to {ids[-1]!r}, {error}; restore the run from a copy"
+            f"{_named(sources)}: of the {len(ids)} problems from {ids[0]!r} to {ids[-1]!r}, {error}; restore it from a copy"
         ) from error
     correct = _verdicts(table, trees, columns, ids, problems, answers)
     return Batch(ids, tuple(questions[problem_id] for problem_id in ids), trees, correct, columns["depth"], failed)

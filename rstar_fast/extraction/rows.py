@@ -16,6 +16,8 @@ from rstar_fast.extraction.batches import Batch
 
 _SLICE = 8192  # pairs whose texts are in memory at a time; prefixes repeat, and may be long
 
+FINAL = -1  # in place of a depth: pairs of whole trajectories
+
 SFT = pa.schema(
     [
         ("prompt", pa.string()),
@@ -28,17 +30,17 @@ SFT = pa.schema(
 )
 PAIRS = pa.schema(
     [
-        ("prompt", pa.string()),
-        ("chosen", pa.string()),
+        ("prompt", pa.string()),  # question and prefix; of a final pair the question alone
+        ("chosen", pa.string()),  # a step; of a final pair a whole solution
         ("rejected", pa.string()),
         ("problem", pa.string()),
         ("difficulty", pa.string()),
-        ("depth", pa.int32()),
-        ("group", pa.int64()),
+        ("depth", pa.int32()),  # of the step, 1 for the first; of a final pair the steps of `chosen`
+        ("group", pa.int64()),  # the pairs of one prefix share it, and stand together
         ("q_chosen", pa.float64()),
         ("q_rejected", pa.float64()),
         ("final", pa.bool_()),
-        ("positives", pa.int32()),
+        ("positives", pa.int32()),  # in the group, those included that margin and edit distance left without a pair
         ("negatives", pa.int32()),
     ]
 )
@@ -121,10 +123,10 @@ class Extracted:
         return len(np.unique(self.arrays["pair_group"][self.kept[self.arrays["pair_problem"]]]))
 
     def depth_of_pairs(self) -> np.ndarray:
-        """For each pair of the kept problems the depth of its step, 1 for the first; -1 where it is of whole trajectories."""
+        """For each pair of the kept problems the depth of its step, 1 for the first; FINAL without one."""
         kept = self.kept[self.arrays["pair_problem"]]
         depth = self.batch.depth[self.arrays["pair_chosen"][kept]].astype(np.int64)
-        return np.where(self.arrays["pair_final"][kept] > 0, -1, depth)
+        return np.where(self.arrays["pair_final"][kept] > 0, FINAL, depth)
 
     def _pairs(self, at: np.ndarray, first_group: int) -> pa.RecordBatch:
         arrays = {name.removeprefix("pair_"): array[at] for name, array in self.arrays.items() if name.startswith("pair_")}
