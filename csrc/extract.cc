@@ -387,14 +387,14 @@ size_t TreesView::tree_of(int64_t row) const {
 
 std::string TreesView::fault() const {
   const size_t count = trees();
-  if (starts.size() != count + 1 || text.starts.size() != count + 1 || observation.starts.size() != count + 1)
+  if (starts.size() != count + 1 || text.starts.size() != count + 1 || observation.starts.size() != count + 1 || answer.starts.size() != count + 1)
     return "starts, and those of the texts: expected " + std::to_string(count + 1) + ", one more than there are trees";
   const auto whole = static_cast<size_t>(rows());
   if (whole >= kNoStep) return std::to_string(whole) + " rows are too many: give less than 2^32 at a time";
   for (const size_t length : {links.first_child.size(), links.child_count.size(), links.depth.size(), links.terminal.size(), visits.size(), value_sum.size()})
     if (length != whole) return "a column has " + std::to_string(length) + " rows: expected " + std::to_string(whole) + ", as 'parent' has";
   if (starts[0] != 0 || starts[count] != rows()) return "starts run from " + std::to_string(starts[0]) + " to " + std::to_string(starts[count]) + ": expected 0 to " + std::to_string(rows());
-  for (const Texts* texts : {&text, &observation}) {
+  for (const Texts* texts : {&text, &observation, &answer}) {
     if (texts->offsets.size() != whole + count) return "offsets of texts have " + std::to_string(texts->offsets.size()) + " entries: expected " + std::to_string(whole + count);
     const auto size = static_cast<int64_t>(texts->bytes.size());
     if (texts->starts[0] != 0 || texts->starts[count] != size) return "starts of texts: expected 0 to " + std::to_string(size);
@@ -406,7 +406,7 @@ std::string TreesView::fault() const {
     if (size < 1 || size > std::numeric_limits<int32_t>::max() || starts[tree + 1] > rows()) return "tree " + std::to_string(tree) + " has " + std::to_string(size) + " rows: expected 1 to 2^31 - 1";
     if (tree > 0 && problems[tree] < problems[tree - 1]) return "problems fall at tree " + std::to_string(tree) + ": expected the trees of a problem side by side";
     std::string found = fault_of_links(links.part(static_cast<size_t>(begin), static_cast<size_t>(size)));
-    for (const auto& [name, texts] : {std::pair{"text", &text}, std::pair{"observation", &observation}}) {
+    for (const auto& [name, texts] : {std::pair{"text", &text}, std::pair{"observation", &observation}, std::pair{"answer", &answer}}) {
       if (!found.empty()) break;
       const auto first = static_cast<size_t>(texts->starts[tree]), bytes = static_cast<size_t>(texts->starts[tree + 1]) - first;
       found = fault_of_texts(name, {texts->offsets.subspan(static_cast<size_t>(begin) + tree, static_cast<size_t>(size) + 1), texts->bytes.subspan(first, bytes)});
@@ -493,12 +493,12 @@ Texts texts_of(const TreesView& trees, std::span<const int64_t> rows, Part part)
     path.clear();
     for (int64_t row = part == Part::kPrefix ? trees.parent_of(tree, last) : last; row >= 0; row = trees.parent_of(tree, row)) {
       path.push_back(row);
-      if (part == Part::kStep) break;
+      if (part == Part::kStep || part == Part::kAnswer) break;
     }
     const size_t begin = texts.bytes.size();
     bool may_have_surrogates = false;
     for (size_t at = path.size(); at-- > 0;) {
-      const std::string_view text = trees.text_of(trees.text, tree, path[at]);
+      const std::string_view text = trees.text_of(part == Part::kAnswer ? trees.answer : trees.text, tree, path[at]);
       may_have_surrogates |= text.find('\xED') != std::string_view::npos;
       texts.bytes.insert(texts.bytes.end(), text.begin(), text.end());
     }

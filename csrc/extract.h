@@ -31,7 +31,7 @@ struct TreesView {
     std::span<const int64_t> starts;   // [T + 1], the byte where each tree's texts begin
     std::span<const int64_t> offsets;  // [N + T], each tree's own, from 0
     std::span<const uint8_t> bytes;
-  } text, observation;
+  } text, observation, answer;
 
   size_t trees() const { return problems.size(); }
   int64_t rows() const { return static_cast<int64_t>(links.parent.size()); }
@@ -90,9 +90,9 @@ Extracted extract(const TreesView& trees, std::span<const int8_t> correct, const
 // The rows that tags like "0.3.1" name, each in the tree of the same place; -1 where there is none.
 std::vector<int64_t> rows_of_tags(const TreesView& trees, std::span<const uint32_t> of_tree, std::span<const std::string_view> tags);
 
-// The solutions up to and with each row, or only up to its parent, or only its own step. Surrogate pairs are joined, lone surrogates
+// The solutions up to and with each row, or only up to its parent, or only its own step, or the answer it gives. Surrogate pairs are joined, lone surrogates
 // become U+FFFD: what comes out is UTF-8 for everybody.
-enum class Part : uint8_t { kSolution, kPrefix, kStep };
+enum class Part : uint8_t { kSolution, kPrefix, kStep, kAnswer };
 struct Texts {
   std::vector<int64_t> offsets;
   std::vector<uint8_t> bytes;

@@ -23,6 +23,7 @@ class Trees {
     view_.value_sum = take<double>(columns, "value_sum");
     view_.text = texts(columns, "text");
     view_.observation = texts(columns, "observation");
+    view_.answer = texts(columns, "answer");
     std::string fault;
     {
       py::gil_scoped_release release;
@@ -123,7 +124,7 @@ py::tuple texts(const Trees& trees, const Array<int64_t>& rows, Part part) {
 void bind_extraction(py::module_& m) {
   py::class_<Trees>(m, "Trees",
                     "Columns of many stored trees, one behind the other: those of types.TREE_COLUMNS that are needed; `starts` int64 [T + 1], the row where each tree "
-                    "begins; `problems` uint32 [T], never falling; for text and observation <name>_starts int64 [T + 1], <name>_offsets int64 [N + T], <name>_bytes.")
+                    "begins; `problems` uint32 [T], never falling; for text, observation and answer <name>_starts int64 [T + 1], <name>_offsets int64 [N + T], <name>_bytes.")
       .def(py::init<const py::dict&>(), py::arg("columns"), "Checks the columns, row by row; UsageError says what does not fit. They become read-only.")
       .def(
           "extract",
@@ -143,7 +144,10 @@ void bind_extraction(py::module_& m) {
           "As `solutions`, without each row's own step.")
       .def(
           "steps", [](const Trees& trees, const Array<int64_t>& rows) { return texts(trees, rows, Part::kStep); }, py::arg("rows").noconvert(),
-          "As `solutions`, each row's own step only.");
+          "As `solutions`, each row's own step only.")
+      .def(
+          "answers", [](const Trees& trees, const Array<int64_t>& rows) { return texts(trees, rows, Part::kAnswer); }, py::arg("rows").noconvert(),
+          "As `solutions`, but the answers that the rows give.");
   m.def("differ_by", &differ_by, py::arg("a"), py::arg("b"), py::arg("least"), "Whether the edit distance of two texts, in code points, is at least so much.");
 }
 

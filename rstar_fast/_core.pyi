@@ -67,11 +67,15 @@ class Forest:
         """
 class Trees:
     """
-    Columns of many stored trees, one behind the other: those of types.TREE_COLUMNS that are needed; `starts` int64 [T + 1], the row where each tree begins; `problems` uint32 [T], never falling; for text and observation <name>_starts int64 [T + 1], <name>_offsets int64 [N + T], <name>_bytes.
+    Columns of many stored trees, one behind the other: those of types.TREE_COLUMNS that are needed; `starts` int64 [T + 1], the row where each tree begins; `problems` uint32 [T], never falling; for text, observation and answer <name>_starts int64 [T + 1], <name>_offsets int64 [N + T], <name>_bytes.
     """
     def __init__(self, columns: dict) -> None:
         """
         Checks the columns, row by row; UsageError says what does not fit. They become read-only.
+        """
+    def answers(self, rows: numpy.typing.NDArray[numpy.int64]) -> tuple:
+        """
+        As `solutions`, but the answers that the rows give.
         """
     def extract(self, correct: numpy.typing.NDArray[numpy.int8], *, trajectories: typing.SupportsInt | typing.SupportsIndex = 2, positives: typing.SupportsInt | typing.SupportsIndex = 2, negatives: typing.SupportsInt | typing.SupportsIndex = 2, final_step: bool = True, min_margin: typing.SupportsFloat | typing.SupportsIndex = 0.0, min_edit_distance: typing.SupportsInt | typing.SupportsIndex = 0, reference: bool = False) -> dict:
         """

@@ -11,7 +11,7 @@ import numpy as np
 
 from rstar_fast.search.answers import trajectories_of
 from rstar_fast.storage import Run
-from rstar_fast.types import Failure, Problem, SearchResult, Terminal, Tree
+from rstar_fast.types import TREE_TEXTS, Failure, Problem, SearchResult, Terminal, Tree
 
 
 @dataclass
@@ -88,8 +88,8 @@ def columns_of(trees: Sequence[Tree], problems: Sequence[int]) -> dict[str, np.n
     """The columns that `_core.Trees` takes."""
     each = [tree.columns() for tree in trees]
     names = ["parent", "first_child", "child_count", "depth", "terminal", "visits", "value_sum"]
-    names += [f"{text}_{part}" for text in ("text", "observation") for part in ("offsets", "bytes")]
+    names += [f"{text}_{part}" for text in TREE_TEXTS for part in ("offsets", "bytes")]
     columns = {name: np.concatenate([tree[name] for tree in each]) for name in names}
-    for name, of in (("starts", "parent"), ("text_starts", "text_bytes"), ("observation_starts", "observation_bytes")):
+    for name, of in (("starts", "parent"), *((f"{text}_starts", f"{text}_bytes") for text in TREE_TEXTS)):
         columns[name] = np.cumsum([0, *(len(tree[of]) for tree in each)], dtype=np.int64)
     return columns | {"problems": np.array(problems, np.uint32)}

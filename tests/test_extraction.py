@@ -319,6 +319,7 @@ def test_tags_name_rows() -> None:
         ("text_offsets", 1, 99, "text_offsets"),
         ("text_bytes", 0, 0xFF, "no UTF-8"),
         ("observation_offsets", 0, 1, "observation_offsets"),
+        ("answer_offsets", 3, 5, "answer_offsets"),
         ("starts", 1, 3, "tree 0"),
         ("starts", 2, 99, "starts run from 0 to 99"),
         ("text_starts", 1, 99, "starts of texts fall"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,10 @@ from rstar_fast._core import Trees, UsageError
 from rstar_fast.extraction.sources import Source
 from rstar_fast.grading import grade_many
 from rstar_fast.storage.columns import unescape
-from rstar_fast.types import FailureKind, InvalidInput, Terminal
+from rstar_fast.types import TREE_TEXTS, FailureKind, InvalidInput, Terminal
 
 _LINKS = ("parent", "first_child", "child_count", "depth", "terminal", "visits", "value_sum")
-_TEXTS = ("text", "observation")
-_TREE = (*_LINKS, *(f"{name}_offsets" for name in (*_TEXTS, "answer")), *(f"{name}_bytes" for name in (*_TEXTS, "answer")))
+_TREE = (*_LINKS, *(f"{name}_offsets" for name in TREE_TEXTS), *(f"{name}_bytes" for name in TREE_TEXTS))
 _VERDICTS = ("tag", "correct")  # of trajectories
 COLUMNS = (
     "id",
@@ -157,38 +157,29 @@ def _verdicts(
     """The search's verdicts, and where it made none, the key's."""
     correct = np.full(len(columns["parent"]), -1, np.int8)
     tags, verdicts = (table.column(f"trajectory_{name}").combine_chunks() for name in _VERDICTS)
-    given = verdicts.flatten()
-    if len(given) > given.null_count:
+    said = verdicts.flatten()
+    if len(said) > said.null_count:
         of_tree = np.repeat(np.arange(len(table), dtype=np.uint32), np.diff(tags.offsets.to_numpy()))
-        known = given.is_valid()
+        known = said.is_valid()
         rows = trees.rows(of_tree[known.to_numpy(zero_copy_only=False)], tags.flatten().filter(known).to_pylist())
         there = rows >= 0
-        correct[rows[there]] = given.drop_null().to_numpy(zero_copy_only=False)[there]
+        correct[rows[there]] = said.drop_null().to_numpy(zero_copy_only=False)[there]
     answered = columns["terminal"] == Terminal.ANSWER
     correct[~answered] = -1
     ungraded = (answered & (correct < 0)).nonzero()[0]
     if len(ungraded):
-        pairs = list(_to_grade(ungraded, columns, ids, problems, answers))
-        correct[ungraded] = [bool(verdict) for verdict in grade_many(pairs)]
+        of_tree = np.searchsorted(columns["starts"], ungraded, side="right") - 1
+        keys = [_key_of(ids[number], answers) for number in problems[of_tree]]
+        offsets, data = trees.answers(ungraded)
+        given = [data[begin:end].tobytes().decode() for begin, end in itertools.pairwise(offsets.tolist())]
+        correct[ungraded] = [bool(verdict) for verdict in grade_many(list(zip(keys, given, strict=True)))]
     return correct
 
 
-def _to_grade(
-    rows: np.ndarray,
-    columns: Mapping[str, np.ndarray],
-    ids: Sequence[str],
-    problems: np.ndarray,
-    answers: Mapping[str, str],
-) -> Iterator[tuple[str, str]]:
-    """(key, answer) of each row."""
-    of_tree = np.searchsorted(columns["starts"], rows, side="right") - 1
-    for row, tree in zip(rows.tolist(), of_tree.tolist(), strict=True):
-        problem_id = ids[problems[tree]]
-        if problem_id not in answers:
-            raise InvalidInput(
-                f"problem {problem_id!r} was searched without a key and has none: give answers={{problem id: answer}}, on the "
-                "command line --answers FILE"
-            )
-        start = columns["answer_starts"][tree]
-        begin, end = columns["answer_offsets"][row + tree : row + tree + 2] + start
-        yield answers[problem_id], columns["answer_bytes"][begin:end].tobytes().decode("utf-8", "replace")
+def _key_of(problem_id: str, answers: Mapping[str, str]) -> str:
+    if problem_id not in answers:
+        raise InvalidInput(
+            f"problem {problem_id!r} was searched without a key and has none: give answers={{problem id: answer}}, on the "
+            "command line --answers FILE"
+        )
+    return answers[problem_id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
@@ -64,7 +64,7 @@ class _JsonLines:
         self._file = file
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        self._file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in _rows(batch))
+        self._file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in batch.to_pylist())
 
 
 class _JsonList:
@@ -81,10 +81,6 @@ class _JsonList:
         self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        for row in _rows(batch):
+        for row in batch.to_pylist():
             self._file.write(self._separator + json.dumps(self._row(row), ensure_ascii=False))
             self._separator = ",\n"
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    return iter(batch.to_pylist())

@@ -40,7 +40,7 @@ def read_reference_sft(path: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
       InvalidInput: the file is missing, or no list of such rows; names the row.
     """
-    for _, row in _rows(Path(path), ("query", "response"), ()):
+    for row in _rows(Path(path), ("query", "response"), ()):
         yield {"prompt": _USER + row["query"], "completion": row["response"]}
 
 
@@ -53,7 +53,7 @@ def read_reference_pairs(path: str | Path) -> Iterator[dict[str, Any]]:
       InvalidInput: the file is missing, or no list of such rows; names the row.
     """
     group, last = -1, None
-    for _, row in _rows(Path(path), ("prompt", "pos", "neg"), ("pos_count", "neg_count")):
+    for row in _rows(Path(path), ("prompt", "pos", "neg"), ("pos_count", "neg_count")):
         group += row["prompt"] != last
         last = row["prompt"]
         yield {
@@ -66,7 +66,7 @@ def read_reference_pairs(path: str | Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def _rows(path: Path, texts: tuple[str, ...], counts: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, texts: tuple[str, ...], counts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     try:
         rows = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -84,4 +84,4 @@ def _rows(path: Path, texts: tuple[str, ...], counts: tuple[str, ...]) -> Iterat
                     raise InvalidInput(
                         f"{path}, row {number}: it has no {name!r}; give rows as microsoft/rStar's scripts write them"
                     )
-        yield number, row
+        yield row

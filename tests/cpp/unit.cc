@@ -279,7 +279,7 @@ struct RandomTrees {
   }
 
   TreesView view() const {
-    return {starts, problems, {parent, first_child, child_count, depth, terminal}, visits, value_sum, {text_starts, offsets, bytes}, {observation_starts, observation_offsets, observation}};
+    return {starts, problems, {parent, first_child, child_count, depth, terminal}, visits, value_sum, {text_starts, offsets, bytes}, {observation_starts, observation_offsets, observation}, {observation_starts, observation_offsets, observation}};
   }
 };
 
