@@ -43,6 +43,7 @@ ROUNDS ?= 5000
 SEED   ?= 1
 comma  := ,
 FOREST := csrc/tree.cc csrc/selection.cc csrc/forest.cc csrc/forest_select.cc
+PARTS  := $(FOREST) csrc/extract.cc csrc/fault.cc
 
 stress: $(foreach kind,thread address$(comma)undefined,build/unit-$(kind) build/stress-$(kind))
 	build/unit-thread
@@ -50,13 +51,13 @@ stress: $(foreach kind,thread address$(comma)undefined,build/unit-$(kind) build/
 	build/stress-thread $(SEED) $(ROUNDS)
 	build/stress-address,undefined $(SEED) $(ROUNDS)
 
-SANITIZED = $(CXX) -O1 -g -std=c++20 -pthread -Wall -Wextra -fsanitize=$* -fno-sanitize-recover=all -Icsrc -o $@ $< $(FOREST)
+SANITIZED = $(CXX) -O1 -g -std=c++20 -pthread -Wall -Wextra -fsanitize=$* -fno-sanitize-recover=all -Icsrc -o $@ $< $(PARTS)
 
-build/unit-%: tests/cpp/unit.cc tests/cpp/check.h $(FOREST) $(wildcard csrc/*.h)
+build/unit-%: tests/cpp/unit.cc tests/cpp/check.h $(PARTS) $(wildcard csrc/*.h)
 	@mkdir -p build
 	$(SANITIZED)
 
-build/stress-%: tests/cpp/stress.cc tests/cpp/check.h $(FOREST) $(wildcard csrc/*.h)
+build/stress-%: tests/cpp/stress.cc tests/cpp/check.h $(PARTS) $(wildcard csrc/*.h)
 	@mkdir -p build
 	$(SANITIZED)
 

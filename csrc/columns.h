@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,15 @@
 #include "forest.h"
 
 namespace rstar {
+
+template <typename T>
+using Array = pybind11::array_t<T, pybind11::array::c_style>;  // another dtype is an error, not a silent copy
+
+template <typename T>
+std::span<const T> span_of(const Array<T>& array, const std::string& name) {
+  if (array.ndim() != 1) throw UsageError(name + " has " + std::to_string(array.ndim()) + " dimensions: give one");
+  return {array.data(), static_cast<size_t>(array.size())};
+}
 
 // The array owns the vector.
 template <typename T>

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "columns.h"
+#include "extract_bindings.h"
 #include "forest.h"
 #include "microbench.h"
 
@@ -13,15 +14,6 @@ namespace py = pybind11;
 using namespace rstar;
 
 namespace {
-
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;  // another dtype is an error, not a silent copy
-
-template <typename T>
-std::span<const T> span_of(const Array<T>& array, const char* name) {
-  if (array.ndim() != 1) throw UsageError(std::string(name) + " has " + std::to_string(array.ndim()) + " dimensions: give one");
-  return {array.data(), static_cast<size_t>(array.size())};
-}
 
 Forest* make_forest(double c, double first_play_urgency, double virtual_loss, uint32_t in_flight, bool own_visits, bool reference,
                     uint32_t max_expansions, uint64_t most_out, bool notes, std::optional<Array<double>> log_table) {
@@ -235,6 +227,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("fault_of_tree", &fault_of_tree, py::arg("columns"),
         "What is wrong with a tree's columns: the first row that does not fit the others; an empty text where all fit. types.Tree says "
         "which columns, and checks their types and lengths before.");
+  bind_extraction(m);
   const auto result = [](const microbench::Measured& measured) {
     return py::dict(py::arg("seconds") = measured.seconds, py::arg("leaves") = measured.leaves, py::arg("nodes") = measured.nodes,
                     py::arg("reserved_bytes") = measured.reserved_bytes, py::arg("root_value") = measured.root_value);

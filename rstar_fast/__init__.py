@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from rstar_fast.config import Annotation as Annotation
     from rstar_fast.config import Behaviour as Behaviour
     from rstar_fast.config import Choice as Choice
+    from rstar_fast.config import DataFormat as DataFormat
+    from rstar_fast.config import Difficulty as Difficulty
+    from rstar_fast.config import ExtractionConfig as ExtractionConfig
+    from rstar_fast.config import Mix as Mix
     from rstar_fast.config import SearchConfig as SearchConfig
+    from rstar_fast.extraction import ExtractionSummary as ExtractionSummary
+    from rstar_fast.extraction import extract as extract
     from rstar_fast.grading import grade as grade
     from rstar_fast.policies import load_policy as load_policy
     from rstar_fast.ppm import load_scorer as load_scorer
@@ -54,7 +60,8 @@ if TYPE_CHECKING:
 # What stands above, as data: module -> its public names.
 _PUBLIC = {
     "rstar_fast.search": "search asearch",
-    "rstar_fast.config": "Annotation Behaviour Choice SearchConfig",
+    "rstar_fast.config": "Annotation Behaviour Choice DataFormat Difficulty ExtractionConfig Mix SearchConfig",
+    "rstar_fast.extraction": "ExtractionSummary extract",
     "rstar_fast.grading": "grade",
     "rstar_fast.policies": "load_policy",
     "rstar_fast.ppm": "load_scorer",

@@ -2,10 +2,11 @@
 The search forest: many trees, selected, expanded and backed up in C++ without locks.
 """
 from __future__ import annotations
+import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'UsageError', 'fault_of_tree', 'microbench_forest', 'microbench_handover', 'microbench_single', 'select_child']
+__all__: list[str] = ['COMPILER', 'Forest', 'NODE_BYTES', 'SELECTORS', 'Trees', 'UsageError', 'differ_by', 'fault_of_tree', 'microbench_forest', 'microbench_handover', 'microbench_single', 'select_child']
 class UsageError(ValueError):
     pass
 class Forest:
@@ -64,6 +65,42 @@ class Forest:
         """
         The texts of the steps from the root to each leaf, one behind the other: [B] str. The tickets stay out.
         """
+class Trees:
+    """
+    Columns of many stored trees, one behind the other: those of types.TREE_COLUMNS that are needed; `starts` int64 [T + 1], the row where each tree begins; `problems` uint32 [T], never falling; for text, observation and answer <name>_starts int64 [T + 1], <name>_offsets int64 [N + T], <name>_bytes.
+    """
+    def __init__(self, columns: dict) -> None:
+        """
+        Checks the columns, row by row; UsageError says what does not fit. They become read-only.
+        """
+    def answers(self, rows: numpy.typing.NDArray[numpy.int64]) -> tuple:
+        """
+        As `solutions`, but the answers that the rows give.
+        """
+    def extract(self, correct: numpy.typing.NDArray[numpy.int8], *, trajectories: typing.SupportsInt | typing.SupportsIndex = 2, positives: typing.SupportsInt | typing.SupportsIndex = 2, negatives: typing.SupportsInt | typing.SupportsIndex = 2, final_step: bool = True, min_margin: typing.SupportsFloat | typing.SupportsIndex = 0.0, min_edit_distance: typing.SupportsInt | typing.SupportsIndex = 0, reference: bool = False) -> dict:
+        """
+        Trajectories and preference pairs, as arrays by name (csrc/extract.h). correct: int8 [N], 1 where a row's answer is right, 0 where it is wrong, -1 elsewhere.
+        """
+    def prefixes(self, rows: numpy.typing.NDArray[numpy.int64]) -> tuple:
+        """
+        As `solutions`, without each row's own step.
+        """
+    def rows(self, of_tree: numpy.typing.NDArray[numpy.uint32], tags: collections.abc.Sequence[str]) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        The row of each tag in its tree, [B] int64; -1 where there is none.
+        """
+    def solutions(self, rows: numpy.typing.NDArray[numpy.int64]) -> tuple:
+        """
+        The solutions that end in each row, as (offsets int64 [B + 1], bytes): UTF-8, lone surrogates replaced.
+        """
+    def steps(self, rows: numpy.typing.NDArray[numpy.int64]) -> tuple:
+        """
+        As `solutions`, each row's own step only.
+        """
+def differ_by(a: str, b: str, least: typing.SupportsInt | typing.SupportsIndex) -> bool:
+    """
+    Whether the edit distance of two texts, in code points, is at least so much.
+    """
 def fault_of_tree(columns: dict) -> str:
     """
     What is wrong with a tree's columns: the first row that does not fit the others; an empty text where all fit. types.Tree says which columns, and checks their types and lengths before.

@@ -13,7 +13,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar_fast.config import Annotation, Behaviour, Choice, Require, SandboxConfig, SearchConfig
+from rstar_fast.config import (
+    Annotation,
+    Behaviour,
+    Choice,
+    DataFormat,
+    Difficulty,
+    ExtractionConfig,
+    Mix,
+    Require,
+    SandboxConfig,
+    SearchConfig,
+)
 from rstar_fast.types import InvalidInput
 
 INTEGERS = {
@@ -161,3 +172,41 @@ def test_the_sandbox_s_settings_are_nested() -> None:
     ):
         with pytest.raises(InvalidInput, match=message):
             SearchConfig(sandbox=bad)  # type: ignore[arg-type]
+
+
+shares = st.fixed_dictionaries({}, optional={difficulty.value: st.floats(0, 1) for difficulty in Difficulty})
+valid_extraction = st.fixed_dictionaries(
+    {},
+    optional={
+        "trajectories": st.integers(0, 2**31),
+        **{name: st.integers(1, 2**31) for name in ("positives", "negatives")},
+        **{name: st.integers(0, 2**62) for name in ("min_edit_distance", "seed")},
+        "final_step": st.booleans(),
+        "min_margin": st.floats(0, 2) | st.integers(0, 2),
+        "mix": shares | st.builds(Mix),
+        "format": st.sampled_from(DataFormat) | st.sampled_from([member.value for member in DataFormat]),
+    },
+)
+
+
+@given(settings=valid_extraction)
+def test_an_extraction_config_comes_back(settings: dict[str, Any]) -> None:
+    for config in (ExtractionConfig(**settings), ExtractionConfig.reference(**settings)):
+        mapping = config.to_mapping()
+        assert ExtractionConfig.from_mapping(yaml.safe_load(yaml.safe_dump(mapping))) == config
+        assert ExtractionConfig.from_mapping(json.loads(json.dumps(mapping))) == config
+        assert config.replace() == config and hash(config.replace()) == hash(config)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ExtractionConfig)])
+def test_every_extraction_setting_is_documented_and_checked(name: str) -> None:
+    assert f"      {name}: " in (ExtractionConfig.__doc__ or "")
+    for value in (None, "x", -1, 2**63, float("nan")):
+        with pytest.raises(InvalidInput, match=f"{name} is .*: give "):
+            ExtractionConfig(**{name: value})
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), "all", None, True])
+def test_a_share_is_checked(share: Any) -> None:
+    with pytest.raises(InvalidInput, match="the mix's share of hard problems is .*: give a number from 0 to 1"):
+        ExtractionConfig(mix={"hard": share})

@@ -27,6 +27,7 @@ from rstar_fast.ppm import load_scorer
 from rstar_fast.ppm import model as ppm
 from rstar_fast.ppm.prefixes import Run
 from rstar_fast.ppm.scorer import PpmScorer
+from rstar_fast.storage import atomic
 from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem, Scorer
 
 CONTEXT = 128
@@ -273,7 +274,7 @@ def test_a_save_replaces_the_whole_folder(
     checkpoint: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool
 ) -> None:
     if not swaps:  # a file system that cannot
-        monkeypatch.setattr(ppm, "_RENAME_EXCHANGE", 1 << 20)
+        monkeypatch.setattr(atomic, "_RENAME_EXCHANGE", 1 << 20)
     folder = shutil.copytree(checkpoint, tmp_path / "ppm")
     (folder / "left-over.bin").touch()
     (tmp_path / "link").symlink_to(folder)

@@ -1,4 +1,4 @@
-"""The command line: `rstar-fast search | demo | doctor | bench`.
+"""The command line: `rstar-fast search | extract | demo | doctor | bench`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why), 2 a
 wrong command line, 130 interrupted.
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from rstar_fast.cli.bench_command import bench
 from rstar_fast.cli.demo_command import demo
 from rstar_fast.cli.doctor_command import doctor
+from rstar_fast.cli.extract_command import extract
 from rstar_fast.cli.rendering import one_line
 from rstar_fast.cli.search_command import search
 from rstar_fast.types import RstarError
@@ -45,6 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(search)
+app.command()(extract)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(bench, name="bench")

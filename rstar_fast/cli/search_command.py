@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 
+from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
 from rstar_fast.cli.rendering import one_line, result_json, result_lines
 from rstar_fast.config import Annotation, Choice, SearchConfig
@@ -71,29 +71,6 @@ def looks_like_file(argument: str) -> bool:
         return bool(argument.strip()) and Path(argument).exists()
     except (OSError, ValueError):  # too long, or with a NUL: no file name
         return False
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file.
-
-    Raises:
-      InvalidInput: there is no such file, or it holds something else than a mapping of settings.
-    """
-    try:
-        settings = yaml.safe_load(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise InvalidInput(f"there is no file {path}: give --config a YAML file of search settings") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise InvalidInput(f"{path} is not valid YAML{where}: {getattr(error, 'problem', None) or error}") from None
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
-        raise InvalidInput(f"{path} holds no settings: give lines like 'rollouts: 16'")
-    return settings
 
 
 def _settings(path: Path | None, options: Mapping[str, Any]) -> SearchConfig:

@@ -6,11 +6,7 @@ scale of its score stands in config.json as `ppm_scale`.
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +14,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast.policies.checkpoint import load_model, quiet
+from rstar_fast.storage.atomic import whole_folder
 from rstar_fast.types import InvalidInput
 
 DEFAULT_SCALE = 5.0  # the reference's
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 
 
 def from_policy(
@@ -92,34 +88,6 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise InvalidInput(f"{str(folder)!r} is a file: give the folder of a checkpoint, or a new name")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        with quiet():
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-        # As mkdir would: what mkdtemp makes is closed to others.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o777 & ~mask)
-        if folder.exists():
-            _exchange(partial, folder)
-        else:
-            os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # after an exchange, the old one
-
-
-def _exchange(new: Path, folder: Path) -> None:
-    """Swaps two folders: in one step, so that there is always one of either name, where the file system can."""
-    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if swap is not None and swap(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(folder), _RENAME_EXCHANGE) == 0:
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    os.replace(folder, old)
-    try:
-        os.replace(new, folder)
-    except BaseException:
-        os.replace(old, folder)
-        raise
-    os.replace(old, new)
+    with whole_folder(folder) as partial, quiet():
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)

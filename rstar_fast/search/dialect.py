@@ -10,6 +10,7 @@ from typing import Protocol
 from rstar_fast import steps
 from rstar_fast.config import Behaviour, SearchConfig
 from rstar_fast.search import reference
+from rstar_fast.storage import reference_trees
 from rstar_fast.types import Candidate, Execution, Program, Terminal
 
 
@@ -114,7 +115,7 @@ class ReferenceDialect:
 
     attempts = 1
     reads_parent = True
-    given_up = reference.NO_CANDIDATES
+    given_up = reference_trees.NO_CANDIDATES
 
     def __init__(self, config: SearchConfig) -> None:
         self._max_depth = config.max_depth
@@ -153,9 +154,9 @@ class ReferenceDialect:
                 if errors >= self._max_errors:
                     closed = step.text if step.ends_code else step.text + steps.END_OF_CODE
                     text = f"{closed}\n{steps.OUTPUT}{shown}{steps.END_OF_OUTPUT}"
-                    terminal, answer = Terminal.TOO_MANY_ERRORS, reference.TOO_MANY_ERRORS
+                    terminal, answer = Terminal.TOO_MANY_ERRORS, reference_trees.TOO_MANY_ERRORS
         if terminal is Terminal.NO and depth > self._max_depth:  # quirk 6
-            terminal, answer = Terminal.TOO_DEEP, reference.TOO_DEEP
+            terminal, answer = Terminal.TOO_DEEP, reference_trees.TOO_DEEP
         ended = steps.END_OF_CODE in text or steps.END_OF_OUTPUT in text
         history = "" if ended else parent.history + (step.text if execution is not None else "")
         return NodeRecord(text, observation, answer, terminal, history, errors, draft.proposals)

@@ -5,11 +5,6 @@ from __future__ import annotations
 from rstar_fast import steps
 from rstar_fast.types import Execution
 
-# The reference puts these where an answer would stand. They are part of its output format.
-TOO_MANY_ERRORS = "Too many consecutive steps have code errors."
-TOO_DEEP = "Fail to sove the problem within limited steps."
-NO_CANDIDATES = "Fail to generate parsable text for next step."
-
 _TEXT = "\\text{"
 
 

@@ -7,6 +7,7 @@ Other texts are plain strings, with lone surrogates escaped (see `escape`).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,11 @@ def escape(text: str) -> str:
 def unescape(text: str) -> str:
     """Undoes `escape`."""
     return _ESCAPED.sub(lambda match: _MARK if match[1] == "ffff" else chr(int(match[1], 16)), text)
+
+
+def top_level(columns: Sequence[str]) -> list[str]:
+    """The columns of SCHEMA of which `columns` names fields, e.g. "votes" for "votes.list.element.answer"; each once."""
+    return list(dict.fromkeys(name.partition(".")[0] for name in columns))
 
 
 def to_row(result: SearchResult) -> pa.RecordBatch:

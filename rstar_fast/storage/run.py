@@ -51,6 +51,11 @@ class RunResults(Sequence[SearchResult]):
     def __iter__(self) -> Iterator[SearchResult]:
         return (self._store.get(problem_id) for problem_id in self._ids)
 
+    @property
+    def store(self) -> Store:
+        """Where they lie, for those who read rows and not results."""
+        return self._store
+
     def __repr__(self) -> str:
         return f"<{len(self)} results in {self._store.folder}>"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rstar_fast.storage.columns import SCHEMA, from_row, unescape
+from rstar_fast.storage.columns import SCHEMA, from_row, top_level, unescape
 from rstar_fast.storage.journal import Journal, scan
 from rstar_fast.storage.manifest import Manifest, Shard
 from rstar_fast.storage.shards import footer_checksum
@@ -129,6 +129,50 @@ class Store:
                 return from_row(table, place.at - first)
             except InvalidInput as error:
                 raise self._damaged(place.shard, InvalidInput(f"row {place.at}: {error}")) from error
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """All results as rows of SCHEMA, of which only some columns are read, a row group at a time.
+
+        Args:
+          columns: names of SCHEMA; "a.list.element.b" for a field of those that are lists of records.
+
+        Raises:
+          InvalidInput: a file is damaged; names it.
+        """
+        for number in range(len(self.shards)):
+            with self._lock:
+                groups = self._file(number).metadata.num_row_groups
+            first = 0
+            for group in range(groups):
+                with self._lock:
+                    try:
+                        table = self._file(number).read_row_group(group, columns=list(columns), use_threads=False)
+                    except (pa.ArrowException, OSError) as error:
+                        raise self._damaged(number, error) from error
+                ids = [unescape(problem_id) for problem_id in table.column("id").to_pylist()]
+                # A failure that was forgotten stands in its shard still, its problem's later result elsewhere.
+                count = [self._stands_at(problem_id, number, first + row) for row, problem_id in enumerate(ids)]
+                yield table if all(count) else table.filter(pa.array(count))
+                first += len(ids)
+        journalled = [problem_id for problem_id, place in self.index.items() if place.shard == _JOURNAL]
+        for problem_id in journalled:
+            yield self.row(problem_id, columns)
+
+    def row(self, problem_id: str, columns: Sequence[str]) -> pa.Table:
+        """One problem's row, as `tables` gives it; columns of records are whole."""
+        with self._lock:
+            place = self.index[problem_id]
+            if place.shard == _JOURNAL:
+                batch = pa.ipc.read_record_batch(pa.py_buffer(self._journalled(place)), SCHEMA)
+                table, at = pa.Table.from_batches([batch]), 0
+            else:
+                first, group = self._group_of(place)
+                table, at = self._group(place.shard, group), place.at - first
+        return table.select(top_level(columns)).slice(at, 1)
+
+    def _stands_at(self, problem_id: str, shard: int, row: int) -> bool:
+        place = self.index.get(problem_id)
+        return place is not None and (place.shard, place.at) == (shard, row)
 
     def _journalled(self, place: Place) -> bytes:
         if self.journal is not None:

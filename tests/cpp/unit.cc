@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "check.h"
+#include "extract.h"
 #include "forest.h"
 
 using namespace rstar;
@@ -230,6 +231,88 @@ void check_a_team_does_all_work_each_time() {
   }
 }
 
+// Columns of many trees of a problem each, drawn at random, and what is wrong in them put there on purpose.
+struct RandomTrees {
+  std::vector<int64_t> starts{0}, text_starts{0}, offsets, observation_starts{0}, observation_offsets;
+  std::vector<uint32_t> problems, visits;
+  std::vector<int32_t> parent, first_child, child_count;
+  std::vector<uint16_t> depth;
+  std::vector<uint8_t> terminal, bytes, observation;
+  std::vector<double> value_sum;
+  std::vector<int8_t> correct;
+
+  explicit RandomTrees(std::mt19937_64& random) {
+    for (uint32_t tree = 0; tree < 6; ++tree) {
+      problems.push_back(tree / 2);
+      const size_t start = parent.size();
+      std::vector<int32_t> first, count, up{-1};
+      std::vector<uint16_t> deep{0};
+      for (size_t row = 0; row < up.size(); ++row) {
+        const auto children = static_cast<int32_t>(up.size() > 60 ? 0 : random() % 4);
+        first.push_back(children > 0 ? static_cast<int32_t>(up.size()) : -1);
+        count.push_back(children);
+        for (int32_t child = 0; child < children; ++child) {
+          up.push_back(static_cast<int32_t>(row));
+          deep.push_back(static_cast<uint16_t>(deep[row] + 1));
+        }
+      }
+      int64_t at = 0;
+      for (size_t row = 0; row < up.size(); ++row) {
+        offsets.push_back(at);
+        observation_offsets.push_back(0);
+        for (size_t length = random() % 3; length > 0; --length, ++at) bytes.push_back(static_cast<uint8_t>('a' + random() % 2));
+        visits.push_back(static_cast<uint32_t>(random() % 3));
+        value_sum.push_back(static_cast<double>(static_cast<int>(random() % 7) - 3));
+        terminal.push_back(static_cast<uint8_t>(count[row] > 0 ? 0 : random() % kTerminalCount));
+        correct.push_back(terminal.back() == 1 ? static_cast<int8_t>(random() % 2) : int8_t{-1});
+      }
+      offsets.push_back(at);
+      observation_offsets.push_back(0);
+      parent.insert(parent.end(), up.begin(), up.end());
+      first_child.insert(first_child.end(), first.begin(), first.end());
+      child_count.insert(child_count.end(), count.begin(), count.end());
+      depth.insert(depth.end(), deep.begin(), deep.end());
+      starts.push_back(static_cast<int64_t>(start + up.size()));
+      text_starts.push_back(static_cast<int64_t>(bytes.size()));
+      observation_starts.push_back(0);
+    }
+  }
+
+  TreesView view() const {
+    return {starts, problems, {parent, first_child, child_count, depth, terminal}, visits, value_sum, {text_starts, offsets, bytes}, {observation_starts, observation_offsets, observation}, {observation_starts, observation_offsets, observation}};
+  }
+};
+
+void check_extraction_reads_no_further_than_its_columns() {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 300; ++round) {
+    RandomTrees trees(random);
+    CHECK(trees.view().fault().empty());
+    for (const bool reference : {false, true}) {
+      ExtractionRules rules;
+      rules.reference = reference;
+      const Extracted found = extract(trees.view(), trees.correct, rules);
+      CHECK(found.problem_correct.size() == 3 && found.q.size() == trees.parent.size());
+      CHECK(texts_of(trees.view(), found.pair_chosen, Part::kSolution).offsets.size() == found.pair_chosen.size() + 1);
+      for (size_t pair = 0; pair < found.pair_chosen.size(); ++pair) CHECK(found.pair_q_chosen[pair] > found.pair_q_rejected[pair]);
+    }
+    // One number anywhere is another: told, or harmless.
+    const size_t row = random() % trees.parent.size();
+    const auto number = static_cast<int32_t>(random() % 80) - 1;
+    switch (random() % 6) {
+      case 0: trees.parent[row] = number; break;
+      case 1: trees.first_child[row] = number; break;
+      case 2: trees.child_count[row] = number; break;
+      case 3: trees.offsets[row] = number; break;
+      case 4: trees.starts[random() % trees.starts.size()] = number; break;
+      default: trees.text_starts[random() % trees.text_starts.size()] = number;
+    }
+    if (!trees.view().fault().empty()) continue;
+    const Extracted found = extract(trees.view(), trees.correct, {});
+    texts_of(trees.view(), found.trajectory_row, Part::kPrefix);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -242,5 +325,6 @@ int main() {
   check_a_gate_lets_one_through();
   check_a_team_does_all_work_each_time();
   check_a_tree_is_removed_beside_selects();
+  check_extraction_reads_no_further_than_its_columns();
   std::puts("the forest's parts do what they say");
 }
