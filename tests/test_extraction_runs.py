@@ -16,7 +16,7 @@ from stored_trees import Step, result, right, stored, ungraded, wrong
 
 import rstar_fast
 from rstar_fast import Difficulty, ExtractionConfig, InvalidInput, Partial, RstarError, SearchResult, Terminal, Tree, steps
-from rstar_fast.extraction import api, read_reference_pairs, read_reference_sft
+from rstar_fast.extraction import api, files, read_reference_pairs, read_reference_sft
 from rstar_fast.storage import Run, export_reference_trees, import_reference_trees, load_run, read_reference_trees
 from rstar_fast.types import Failure, FailureKind
 
@@ -58,11 +58,11 @@ def test_a_data_set_holds_solutions_pairs_and_problems(tmp_path: Path) -> None:
 
     sft = rows(folder, "sft")
     assert [(row["problem"], row["completion"]) for row in sft] == [
-        ("medium", "good\n\\boxed{1}"),
         ("easy", "b"),
         ("easy", "c"),
+        ("medium", "good\n\\boxed{1}"),
     ]
-    assert sft[0] == {
+    assert sft[2] == {
         "prompt": prompt(one),
         "completion": "good\n\\boxed{1}",
         "problem": "medium",
@@ -109,7 +109,7 @@ def test_datasets_loads_it_as_it_is(kind: str, tmp_path: Path, monkeypatch: pyte
         if kind == "jsonl":
             rstar_fast.extract(tmp_path / "run", tmp_path / "parquet")
             assert [dict(row) for row in data] == rows(tmp_path / "parquet", name)
-        assert len(data) and "größer ∑" in data[0]["problem"]
+        assert len(data) and "größer ∑" in data["problem"]
 
 
 def test_trees_of_several_runs_are_one(tmp_path: Path) -> None:
@@ -260,6 +260,8 @@ def test_the_references_files_go_in_and_out(mode: str, tmp_path: Path) -> None:
     config = ExtractionConfig.reference(format="reference")
     for source, out in ((path, "a"), (tmp_path / "run", "b"), (tmp_path / "again.jsonl", "c")):
         rstar_fast.extract(source, tmp_path / out, config=config)
+    ids = [found.problem.id for found in read_reference_trees(path)]
+    golden = [line for _, line in sorted(zip(ids, golden, strict=True), key=lambda pair: pair[0])]  # as data sets are
     frame = steps.prompt_of("{}").partition("{}")[2]
     sft = [{"query": g["question"] + frame, "response": text} for g in golden for text in g["extraction"]["sft"]]
     pairs = [
@@ -419,3 +421,17 @@ def test_the_command_extracts(tmp_path: Path) -> None:
     done = command("--out", "set 3")
     assert done.returncode == 1 and done.stderr.startswith("error: problem 'p' was searched without a key")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "set 3").exists()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_files_do_not_depend_on_the_order_in_which_problems_were_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    monkeypatch.setattr(files, "_PART_PROBLEMS", 40 // parts)
+    results = [(medium, easy, hard)[number % 3](f"problem {number}") for number in range(39)]
+    for name, order in (("a", results), ("b", results[::-1]), ("c", results[20:] + results[:20])):
+        rstar_fast.extract(stored(tmp_path / name, *order), tmp_path / f"{name}-data")
+    found = [[rows(tmp_path / f"{name}-data", kind) for kind in ("sft", "pairs", "problems")] for name in "abc"]
+    assert found[0] == found[1] == found[2] and all(found[0])
+    groups = [row["group"] for row in found[0][1]]
+    assert sorted(set(groups)) == list(range(len(set(groups)))) and groups == sorted(groups)
+    assert len({row["problem"] for row in found[0][1] if row["group"] == 0}) == 1
+    assert not list((tmp_path / "a-data").glob(".*"))

@@ -98,8 +98,9 @@ def extract(
     folder = _out(Path(out))
     try:
         with whole_folder(folder) as partial:
-            with DataFiles(partial, chosen.format) as files:
+            with DataFiles(partial, chosen.format, sum(len(source) for source in sources)) as files:
                 summary = _write(sources, answers or {}, chosen, files, Path(out))
+                files.finish()
             _check_any(summary, sources)
             about = {
                 "format": FORMAT,

@@ -1,4 +1,8 @@
-"""Writes the files of a data set as rows come: Parquet, JSON lines, or the lists of microsoft/rStar's training scripts."""
+"""Writes the files of a data set: Parquet, JSON lines, or the lists of microsoft/rStar's training scripts.
+
+Rows come in the order in which searches ended, which is chance; they are written in an order that follows from the problems' ids alone, so
+that the same trees give the same files. For that they wait in parts of some thousand problems, told apart by a hash of the id.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
+from zlib import crc32
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,6 +21,8 @@ from rstar_fast.config import DataFormat
 from rstar_fast.extraction.reference import pair_row, sft_row
 from rstar_fast.extraction.rows import PAIRS, PROBLEMS, SFT
 
+_PART_PROBLEMS, _MOST_PARTS = 5_000, 100
+_SLICE = 8192  # rows written at a time
 _SCHEMAS = {"sft": SFT, "pairs": PAIRS, "problems": PROBLEMS}
 _REFERENCE_ROWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"sft": sft_row, "pairs": pair_row}
 
@@ -24,31 +32,73 @@ class _Writer(Protocol):
 
 
 class DataFiles:
-    """The open files of a data set: `sft`, `pairs` and `problems`, with the format's suffix. A context manager."""
+    """The files of a data set: `sft`, `pairs` and `problems`, with the format's suffix. A context manager.
 
-    def __init__(self, folder: Path, data_format: DataFormat) -> None:
+    Args:
+      folder: of the data set; also where rows wait.
+      data_format: the files'.
+      problems: about how many there will be.
+    """
+
+    def __init__(self, folder: Path, data_format: DataFormat, problems: int) -> None:
         self._folder, self._format = folder, data_format
+        self._count = min(_MOST_PARTS, 1 + problems // _PART_PROBLEMS)
         self._open = ExitStack()
-        self._writers: dict[str, _Writer] = {}
+        self._parts: dict[tuple[str, int], pa.RecordBatchFileWriter] = {}
 
     def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            for name, schema in _SCHEMAS.items():
-                self._writers[name] = self._opened(name, schema, opened)
-            self._open = opened.pop_all()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._open.__exit__(*exception)
+        self._open.close()
+        for name, part in self._parts:
+            self._path(name, part).unlink(missing_ok=True)
 
     def write(self, name: str, batch: pa.RecordBatch) -> None:
-        """Appends rows to one of the files.
+        """Takes rows of one of the files; those of a problem follow each other.
 
         Raises:
           OSError: they cannot be written.
         """
-        if batch.num_rows:
-            self._writers[name].write_batch(batch)
+        if not batch.num_rows:
+            return
+        if self._count == 1:
+            self._part(name, 0).write_batch(batch)
+            return
+        ids = batch.column("problem").dictionary_encode()
+        part_of = np.array([crc32(problem_id.encode()) % self._count for problem_id in ids.dictionary.to_pylist()], np.int64)
+        parts = part_of[ids.indices.to_numpy()]
+        for part in np.unique(parts).tolist():
+            self._part(name, part).write_batch(batch.filter(pa.array(parts == part)))
+
+    def finish(self) -> None:
+        """Writes the files, when all rows are there.
+
+        Raises:
+          OSError: they cannot be written.
+        """
+        self._open.close()
+        for name, schema in _SCHEMAS.items():
+            with ExitStack() as opened:
+                writer = self._opened(name, schema, opened)
+                groups = 0
+                for part in range(self._count):
+                    if (name, part) not in self._parts:
+                        continue
+                    with pa.memory_map(str(self._path(name, part))) as file:
+                        table = _ordered(pa.ipc.open_file(file).read_all())
+                        if name == "pairs":
+                            table, groups = _numbered(table, groups)
+                        for batch in table.to_batches(max_chunksize=_SLICE):
+                            writer.write_batch(batch)
+
+    def _part(self, name: str, part: int) -> pa.RecordBatchFileWriter:
+        if (name, part) not in self._parts:
+            self._parts[name, part] = self._open.enter_context(pa.ipc.new_file(str(self._path(name, part)), _SCHEMAS[name]))
+        return self._parts[name, part]
+
+    def _path(self, name: str, part: int) -> Path:
+        return self._folder / f".{name}-{part}.arrow"
 
     def _opened(self, name: str, schema: pa.Schema, opened: ExitStack) -> _Writer:
         if self._format is DataFormat.PARQUET:
@@ -84,3 +134,20 @@ class _JsonList:
         for row in batch.to_pylist():
             self._file.write(self._separator + json.dumps(self._row(row), ensure_ascii=False))
             self._separator = ",\n"
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    """The rows by problem id; those of a problem as they were."""
+    ids = table.column("problem").combine_chunks().dictionary_encode()
+    names = ids.dictionary.to_pylist()
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return table.take(pa.array(np.argsort(rank[ids.indices.to_numpy()], kind="stable")))
+
+
+def _numbered(table: pa.Table, first: int) -> tuple[pa.Table, int]:
+    """The rows with their groups numbered one after the other from `first`; and the next number."""
+    groups = table.column("group").to_numpy()
+    numbers = first + np.cumsum(np.diff(groups, prepend=groups[:1]) != 0)
+    at = table.schema.get_field_index("group")
+    return table.set_column(at, table.schema.field(at), pa.array(numbers, pa.int64())), int(numbers[-1]) + 1
