@@ -28,7 +28,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rstar_fast import steps
-from rstar_fast.nano import Record, generate
+from rstar_fast.nano import WORKED_LEVELS, Record, generate
 from rstar_fast.training.muon import has_bfloat16, optimizers_for
 from rstar_fast.types import InvalidInput
 
@@ -38,7 +38,6 @@ _VOCABULARY = 1280
 _CHUNK_PROBLEMS = 4000
 _STATE_FILE = "training_state.pt"
 
-WORKED_LEVELS: tuple[int, ...] = (1, 2, 3)  # whose worked programs the bootstrap policy sees; of the others, questions only
 # How often each level occurs, by the part of the training that is done: short problems first, some of each always.
 _CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
     (0.12, (8, 4, 2, 1, 1)),
