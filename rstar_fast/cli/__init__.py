@@ -1,4 +1,4 @@
-"""The command line: `rstar-fast search | demo | doctor | bench`.
+"""The command line: `rstar-fast search | train-policy | train-ppm | convert-ppm | demo | doctor | bench`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why), 2 a
 wrong command line, 130 interrupted.
@@ -17,6 +17,7 @@ from rstar_fast.cli.demo_command import demo
 from rstar_fast.cli.doctor_command import doctor
 from rstar_fast.cli.rendering import one_line
 from rstar_fast.cli.search_command import search
+from rstar_fast.cli.train_commands import convert_ppm, train_policy, train_ppm
 from rstar_fast.types import RstarError
 
 INTERRUPTED = 130  # what shells expect of a program ended by Ctrl-C
@@ -45,6 +46,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(search)
+app.command()(train_policy)
+app.command()(train_ppm)
+app.command()(convert_ppm)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
