@@ -228,6 +228,18 @@ def test_the_checkpoint_has_the_policy_s_dtype(data: Path, qwen2: str, tmp_path:
     assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_bfloat16_computes_nearly_the_same(data: Path, qwen2: str, tmp_path: Path, lora: bool) -> None:
+    for name, bf16 in (("half", True), ("full", False)):
+        train_policy(data, tmp_path / name, policy=qwen2, **FAST, bf16=bf16, lora=lora)
+    half, full = losses(tmp_path / "half"), losses(tmp_path / "full")
+    assert half != full and half == pytest.approx(full, rel=0.02)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype == torch.float32
+    # What was not trained is as it was, to the last bit.
+    before, after = weights(Path(qwen2)), weights(tmp_path / "half")
+    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"]) is lora
+
+
 def test_muon_trains_and_goes_on_from_its_state(
     data: Path, qwen2: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,10 +312,12 @@ def test_a_half_written_state_is_not_gone_on_from(data: Path, qwen2: str, tmp_pa
     half = shutil.copytree(tmp_path / "p" / ".training" / "checkpoint-1", tmp_path / "p" / ".training" / "checkpoint-2")
     (half / "complete").unlink()
     (half / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".p.partial-killed").mkdir()
     with open(tmp_path / "p" / "log.jsonl", "a") as file:
         file.write('{"step": 9')
     train_policy(data, tmp_path / "p", policy=qwen2, **settings)
     assert len(losses(tmp_path / "p")) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
 def test_a_diverging_training_stops_before_its_weights_are_lost(data: Path, qwen2: str, tmp_path: Path) -> None:

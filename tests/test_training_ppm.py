@@ -278,6 +278,14 @@ def test_other_ways_to_train_learn_too(folder: Path, tmp_path: Path, settings: d
         assert losses(tmp_path / "without") == pytest.approx(curve, rel=1e-4)
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_bfloat16_computes_nearly_the_same(folder: Path, tmp_path: Path, lora: bool) -> None:
+    for name, bf16 in (("half", True), ("full", False)):
+        train(folder, tmp_path / name, bf16=bf16, lora=lora)
+    half, full = losses(tmp_path / "half"), losses(tmp_path / "full")
+    assert half != full and half == pytest.approx(full, rel=0.03)
+
+
 # The evaluation
 
 

@@ -71,7 +71,8 @@ def _attention(
     tree, pool = token_tree.tree, token_tree.pool
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if pool is None:
-        keys, values = key[None], value[None]  # one page, in the order of the slots
+        # Under autocast the rotation of query and key is in the hidden states' float32. One page, in the order of the slots.
+        query, keys, values = query.to(value.dtype), key[None].to(value.dtype), value[None]
     else:
         keys, values = pool.put(module.layer_idx, key, value, tree.slots)  # type: ignore[arg-type]
     # Triton's has no backward.

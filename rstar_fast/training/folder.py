@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.policies.saving import replaced
+from rstar_fast.policies.saving import remove_leftovers, replaced
 from rstar_fast.storage.folder import lock
 from rstar_fast.types import InvalidInput, OutOfSpace
 
@@ -77,6 +77,7 @@ class TrainingFolder:
         held = lock(self.state)
         try:
             write_json(self.path / _TOLD, self._told)
+            remove_leftovers(self.path)
             for checkpoint in self.state.glob("checkpoint-*"):
                 if not (checkpoint / _COMPLETE).exists():
                     shutil.rmtree(checkpoint)

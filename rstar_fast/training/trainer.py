@@ -204,9 +204,8 @@ def finish(
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all take part, where it is in parts
     if trainer.is_world_process_zero():
         model = make_model()
-        lacking, unknown = model.load_state_dict({name: weight.cpu() for name, weight in weights.items()}, strict=False)
-        tied = getattr(model, "all_tied_weights_keys", {})
-        assert not unknown and all(name in tied for name in lacking), (lacking, unknown)
+        trained = [name for name, weight in model.named_parameters() if weight.requires_grad]  # a tied one once
+        model.load_state_dict({name: weights[name].cpu() for name in trained}, strict=False)
         if not isinstance(model, PreTrainedModel):
             model = model.merge_and_unload()
         model.to(dtype).eval()
