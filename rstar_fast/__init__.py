@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rstar_fast.config import Difficulty as Difficulty
     from rstar_fast.config import ExtractionConfig as ExtractionConfig
     from rstar_fast.config import Mix as Mix
+    from rstar_fast.config import Optimizer as Optimizer
+    from rstar_fast.config import PolicyTrainingConfig as PolicyTrainingConfig
+    from rstar_fast.config import PpmTrainingConfig as PpmTrainingConfig
+    from rstar_fast.config import Schedule as Schedule
     from rstar_fast.config import SearchConfig as SearchConfig
     from rstar_fast.extraction import ExtractionSummary as ExtractionSummary
     from rstar_fast.extraction import extract as extract
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from rstar_fast.ppm import load_scorer as load_scorer
     from rstar_fast.search import asearch as asearch
     from rstar_fast.search import search as search
+    from rstar_fast.training.policy import train_policy as train_policy
+    from rstar_fast.training.ppm import train_ppm as train_ppm
     from rstar_fast.types import AnswerKey as AnswerKey
     from rstar_fast.types import Candidate as Candidate
     from rstar_fast.types import CodeError as CodeError
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from rstar_fast.types import Finished as Finished
     from rstar_fast.types import InvalidInput as InvalidInput
     from rstar_fast.types import Node as Node
+    from rstar_fast.types import OutOfSpace as OutOfSpace
     from rstar_fast.types import Partial as Partial
     from rstar_fast.types import PartialTooLong as PartialTooLong
     from rstar_fast.types import Policy as Policy
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
     from rstar_fast.types import SearchResult as SearchResult
     from rstar_fast.types import SearchStats as SearchStats
     from rstar_fast.types import Terminal as Terminal
+    from rstar_fast.types import TrainingDiverged as TrainingDiverged
     from rstar_fast.types import Trajectory as Trajectory
     from rstar_fast.types import Tree as Tree
     from rstar_fast.types import Verdict as Verdict
@@ -60,14 +68,17 @@ if TYPE_CHECKING:
 # What stands above, as data: module -> its public names.
 _PUBLIC = {
     "rstar_fast.search": "search asearch",
-    "rstar_fast.config": "Annotation Behaviour Choice DataFormat Difficulty ExtractionConfig Mix SearchConfig",
+    "rstar_fast.config": "Annotation Behaviour Choice DataFormat Difficulty ExtractionConfig Mix Optimizer PolicyTrainingConfig "
+    "PpmTrainingConfig Schedule SearchConfig",
     "rstar_fast.extraction": "ExtractionSummary extract",
     "rstar_fast.grading": "grade",
     "rstar_fast.policies": "load_policy",
     "rstar_fast.ppm": "load_scorer",
+    "rstar_fast.training.policy": "train_policy",
+    "rstar_fast.training.ppm": "train_ppm",
     "rstar_fast.types": "AnswerKey Candidate CodeError ErrorKind Execution Executor Expansion Failure FailureKind Finished "
-    "InvalidInput Node Partial PartialTooLong Policy PolicyError Problem Program RstarError Scorer ScorerError SearchResult "
-    "SearchStats Terminal Trajectory Tree Verdict VerdictReason",
+    "InvalidInput Node OutOfSpace Partial PartialTooLong Policy PolicyError Problem Program RstarError Scorer ScorerError SearchResult "
+    "SearchStats Terminal TrainingDiverged Trajectory Tree Verdict VerdictReason",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 

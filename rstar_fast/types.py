@@ -43,6 +43,14 @@ class PartialTooLong(RstarError):
     """A partial solution exceeds the model's context; names the problem and both lengths in tokens."""
 
 
+class TrainingDiverged(RstarError):
+    """A loss or gradient became infinite or NaN; names the update, and what the training goes on from."""
+
+
+class OutOfSpace(RstarError):
+    """A disk is full; names the folder. What had been written before is whole, and the same call goes on from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question to be answered. It never carries the answer.

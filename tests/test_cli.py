@@ -332,7 +332,7 @@ def test_settings_come_from_a_file_and_options_override_them(server: Server) -> 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "there is no file c.yaml: give --config a YAML file of settings"),
+        (None, "there is no file c.yaml: give a YAML file of settings"),
         ("rollout: 3", "unknown search setting 'rollout': the settings are annotation, "),
         ("max_depth: many", "max_depth is 'many': give an integer >= 1"),
         ("- rollouts", "c.yaml holds no settings: give lines like 'rollouts: 16'"),

@@ -45,8 +45,9 @@ def test_importing_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import rstar_fast, rstar_fast.types, rstar_fast.config
-        rstar_fast.SearchConfig, rstar_fast.Problem, dir(rstar_fast), rstar_fast.__version__
-        print(sorted({"torch", "transformers", "numpy"} & set(sys.modules)))"""
+        rstar_fast.SearchConfig, rstar_fast.PpmTrainingConfig, rstar_fast.Problem, dir(rstar_fast), rstar_fast.__version__
+        heavy = {"torch", "transformers", "trl", "accelerate", "datasets", "peft"}
+        print(sorted((heavy | {"numpy"}) & set(sys.modules)))"""
     assert run_python(code, tmp_path) == "['numpy']"
 
 

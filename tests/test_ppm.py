@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import ARCHITECTURES, SIZES
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import rstar_fast
@@ -31,26 +33,6 @@ from rstar_fast.storage import atomic
 from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem, Scorer
 
 CONTEXT = 128
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": CONTEXT,
-    "initializer_range": 0.3,
-    "tie_word_embeddings": False,
-    "bos_token_id": None,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-}
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen2": ("Qwen2", {}),
-    "llama": ("Llama", {}),
-    "phi3": ("Phi3", {}),
-    "phi3, sliding window": ("Phi3", {"sliding_window": 12}),
-    "qwen2, tied": ("Qwen2", {"tie_word_embeddings": True}),
-}
 QUESTION = Problem("What is 2 + 3?", id="sum")
 PARTIALS = [
     Partial(QUESTION, "<code>\n# Add\nx = 2 + 3\n<end_of_step>\n" + "# Look at it\nprint(x)\n" * 2),
@@ -94,13 +76,7 @@ def checkpoint(qwen2: Path, tmp_path_factory: pytest.TempPathFactory, tokenizer:
 
 
 def make_policy(name: str, folder: Path, tokenizer: Any) -> Path:
-    family, own = ARCHITECTURES[name]
-    torch.manual_seed(3)
-    config = getattr(transformers, f"{family}Config")(**SIZES | {"vocab_size": len(tokenizer)} | own)
-    model = getattr(transformers, f"{family}ForCausalLM")(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_models.make_policy(name, folder, tokenizer, max_position_embeddings=CONTEXT)
 
 
 def score(scorer: Scorer, partials: Sequence[Partial]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The command line: `rstar-fast search | extract | demo | doctor | bench`.
+"""The command line: `rstar-fast search | extract | train-policy | train-ppm | convert-ppm | demo | doctor | bench`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why), 2 a
 wrong command line, 130 interrupted.
@@ -18,6 +18,7 @@ from rstar_fast.cli.doctor_command import doctor
 from rstar_fast.cli.extract_command import extract
 from rstar_fast.cli.rendering import one_line
 from rstar_fast.cli.search_command import search
+from rstar_fast.cli.train_commands import convert_ppm, train_policy, train_ppm
 from rstar_fast.types import RstarError
 
 INTERRUPTED = 130  # what shells expect of a program ended by Ctrl-C
@@ -47,6 +48,9 @@ app = typer.Typer(
 )
 app.command()(search)
 app.command()(extract)
+app.command()(train_policy)
+app.command()(train_ppm)
+app.command()(convert_ppm)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(bench, name="bench")

@@ -19,7 +19,7 @@ def load_config(path: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(path.read_text("utf-8-sig"))
     except FileNotFoundError:
-        raise InvalidInput(f"there is no file {path}: give --config a YAML file of settings") from None
+        raise InvalidInput(f"there is no file {path}: give a YAML file of settings") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none

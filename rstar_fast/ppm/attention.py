@@ -1,4 +1,5 @@
-"""A decoder of transformers over token trees: its attention reads keys and values from a pool that outlives the pass."""
+"""A decoder of transformers over token trees: its attention reads keys and values from a pool that outlives the pass, or from the
+pass alone, which then has a gradient."""
 
 from __future__ import annotations
 
@@ -7,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from rstar_fast import kernels
+from rstar_fast.kernels import reference
 from rstar_fast.kernels.token_tree import TokenTree
+from rstar_fast.ppm.prefixes import Run
 from rstar_fast.types import InvalidInput
 
 _NAME = "rstar_token_tree"
@@ -48,7 +52,7 @@ class _Pass:
     """What the attention of one forward pass needs besides the layer's query, key and value."""
 
     tree: TokenTree
-    pool: KeyValuePool
+    pool: KeyValuePool | None
 
 
 def _attention(
@@ -64,34 +68,49 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers calls it: query [1, heads, T, head size]; returns [1, T, heads, head size]."""
-    tree = token_tree.tree
-    keys, values = token_tree.pool.put(module.layer_idx, key[0].transpose(0, 1), value[0].transpose(0, 1), tree.slots)  # type: ignore[arg-type]
-    attended = kernels.tree_attention(query[0].transpose(0, 1), keys, values, tree, scale=scaling, window=sliding_window)
-    return attended[None], None
+    tree, pool = token_tree.tree, token_tree.pool
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    if pool is None:
+        # Under autocast the rotation of query and key is in the hidden states' float32. One page, in the order of the slots.
+        query, keys, values = query.to(value.dtype), key[None].to(value.dtype), value[None]
+    else:
+        keys, values = pool.put(module.layer_idx, key, value, tree.slots)  # type: ignore[arg-type]
+    # Triton's has no backward.
+    attend = reference.tree_attention if query.requires_grad else kernels.tree_attention
+    return attend(query, keys, values, tree, scale=scaling, window=sliding_window)[None], None
 
 
 AttentionInterface.register(_NAME, _attention)
 
 
-def hidden_states(model: PreTrainedModel, tokens: torch.Tensor, tree: TokenTree, pool: KeyValuePool) -> torch.Tensor:
-    """The last hidden states of the tokens of a pass, [T, hidden size]; their keys and values are in the pool then.
+def inputs(tokens: torch.Tensor, tree: TokenTree, pool: KeyValuePool | None) -> dict[str, Any]:
+    """What the forward of an `attending` model, or of its body, takes for a pass.
+
+    Args:
+      tokens: [T] int64, on the model's device as the tree.
+      tree: which tokens these are; without a pool its slots are 0 to T - 1, and all that they see is of this pass.
+    """
+    return {
+        "input_ids": tokens[None],
+        "position_ids": tree.positions()[None],
+        "use_cache": False,
+        "token_tree": _Pass(tree, pool),
+    }
+
+
+def hidden_states(model: PreTrainedModel, tokens: torch.Tensor, tree: TokenTree, pool: KeyValuePool | None) -> torch.Tensor:
+    """The last hidden states of the tokens of a pass, [T, hidden size]; their keys and values are in the pool then, if there is one.
 
     Args:
       model: any decoder of transformers whose attention is chosen by name.
-      tokens: [T] int64, on the model's device as the tree.
+      tokens, tree, pool: as `inputs`.
     """
-    with _attending(model):
-        output = model.base_model(
-            input_ids=tokens[None],
-            position_ids=tree.positions()[None],
-            use_cache=False,
-            token_tree=_Pass(tree, pool),
-        )
-    return output.last_hidden_state[0]
+    with attending(model):
+        return model.base_model(**inputs(tokens, tree, pool)).last_hidden_state[0]
 
 
 @contextmanager
-def _attending(model: PreTrainedModel) -> Iterator[None]:
+def attending(model: PreTrainedModel) -> Iterator[None]:
     """Lets a model attend over token trees; after it the model is as it was."""
     config = model.base_model.config
     before = config._attn_implementation
@@ -101,6 +120,28 @@ def _attending(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
+
+
+def packed(runs: list[Run]) -> TokenTree:
+    """Runs that have slots as the kernels take them; each is a segment."""
+    starts = np.cumsum([0, *(len(run.tokens) for run in runs)])
+    paths: list[np.ndarray] = []
+    begins: dict[Run | None, int] = {}  # of the path that ends with a run
+    total = 0
+    for run in runs:
+        if run.parent not in begins:
+            begins[run.parent] = total
+            above = run.parent.path() if run.parent is not None else []
+            paths += [before.slots for before in above]  # type: ignore[misc]
+            total += run.start
+    return TokenTree(
+        starts=torch.from_numpy(starts.astype(np.int32)),
+        slots=torch.from_numpy(np.concatenate([run.slots for run in runs])),  # type: ignore[arg-type]
+        paths=torch.from_numpy(np.concatenate([np.empty(0, np.int32), *paths])),
+        path_starts=torch.tensor([begins[run.parent] for run in runs], dtype=torch.int32),
+        path_lengths=torch.tensor([run.start for run in runs], dtype=torch.int32),
+        longest=max(len(run.tokens) for run in runs),
+    )
 
 
 def check_model(model: PreTrainedModel) -> None:

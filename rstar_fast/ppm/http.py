@@ -51,6 +51,7 @@ class HttpScorer:
         url: str,
         *,
         scale: float = ppm_model.DEFAULT_SCALE,
+        bias: float = 0.0,
         activated: bool | None = None,
         model: str | None = None,
         api_key: str | None = None,
@@ -67,6 +68,7 @@ class HttpScorer:
           url: "http://host:8000", the same with "/v1" or with the endpoint. The model may follow as a fragment:
             "http://host:8000/v1#my-ppm".
           scale: of the score, > 0: `ppm_scale` in the checkpoint's config.json, which no server tells.
+          bias: added to the logit: `ppm_bias` there.
           activated: whether the server sends probabilities whatever it is asked; None to find out by asking.
           model, api_key, timeout_s, retries, sleep: as HttpPolicy takes them.
           batch_size: most texts of a request, >= 1.
@@ -90,7 +92,8 @@ class HttpScorer:
         )
         if batch_size < 1:
             raise InvalidInput(f"batch_size is {batch_size!r}: give an integer >= 1")
-        self._server, self._scale, self._batch_size = self._client.server, ppm_model.check_scale(scale), batch_size
+        self._server, self._batch_size = self._client.server, batch_size
+        self._scale, self._bias = ppm_model.check_scale(scale), ppm_model.check_bias(bias)
         self._extra_body = dict(extra_body or {})
         # What has been learnt of the server.
         self._activated = activated
@@ -123,7 +126,7 @@ class HttpScorer:
         activated = await self._probe(session, texts) if self._activated is None else self._activated
         answers = await self._ask_all(session, texts)
         logits = self._logits(answers) if activated else answers
-        scores = dict(zip(texts, scores_of(logits, self._scale), strict=True))
+        scores = dict(zip(texts, scores_of(logits, self._scale, self._bias), strict=True))
         return np.array([scores[text_of(partial)] for partial in partials], np.float32)
 
     async def aclose(self) -> None:

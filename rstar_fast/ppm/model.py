@@ -1,7 +1,8 @@
 """The PPM as a checkpoint: making one from a policy, saving, loading.
 
 It is a Hugging Face sequence-classification model with one label, so that vLLM, transformers and TRL load it as it is. The
-scale of its score stands in config.json as `ppm_scale`.
+scale of its score stands in config.json as `ppm_scale`. So does `ppm_bias`, which is added to the logit: a head of transformers has
+none, but the reference's does (see convert.py). It cancels in preferences.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast.policies.checkpoint import load_model, quiet
-from rstar_fast.storage.atomic import whole_folder
+from rstar_fast.policies.saving import replaced
 from rstar_fast.types import InvalidInput
 
 DEFAULT_SCALE = 5.0  # the reference's
@@ -51,6 +52,7 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype | None = No
     """
     model = load_model(AutoModelForSequenceClassification, name, "PPM", device, dtype, num_labels=1)
     scale_of(model)
+    bias_in(model.config)
     return model
 
 
@@ -68,6 +70,26 @@ def scale_in(config: Any) -> float:
     return check_scale(getattr(config, "ppm_scale", DEFAULT_SCALE))
 
 
+def bias_in(config: Any) -> float:
+    """What is added to the logit, `ppm_bias` in a PPM's config.json; 0 where it does not say.
+
+    Raises:
+      InvalidInput: the config's is no finite number.
+    """
+    return check_bias(getattr(config, "ppm_bias", 0.0))
+
+
+def check_bias(bias: Any) -> float:
+    """A bias, if it is one.
+
+    Raises:
+      InvalidInput: it is no finite number.
+    """
+    if not isinstance(bias, int | float) or isinstance(bias, bool) or not math.isfinite(bias):
+        raise InvalidInput(f"the PPM's bias is {bias!r}: give a finite number")
+    return float(bias)
+
+
 def check_scale(scale: Any) -> float:
     """A scale, if it is one.
 
@@ -80,14 +102,7 @@ def check_scale(scale: Any) -> float:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes a checkpoint as a whole: a reader finds the old one or the new one, never half of one.
-
-    Raises:
-      InvalidInput: there is a file of this name.
-    """
-    folder = Path(folder).resolve()
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput(f"{str(folder)!r} is a file: give the folder of a checkpoint, or a new name")
-    with whole_folder(folder) as partial, quiet():
+    """Writes a checkpoint as a whole, as `saving.replaced` does; errors as there."""
+    with replaced(folder) as partial, quiet():
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

@@ -14,11 +14,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import kernels
-from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.ppm import model as ppm_model
-from rstar_fast.ppm.attention import KeyValuePool, check_model, hidden_states
+from rstar_fast.ppm.attention import KeyValuePool, check_model, hidden_states, packed
 from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
 from rstar_fast.ppm.scores import check_length, text_of
 from rstar_fast.types import InvalidInput, Partial, Problem
@@ -71,6 +70,9 @@ class PpmScorer:
         check_model(model)
         self._model, self._tokenizer, self._batch_tokens = model, PieceTokenizer(tokenizer), batch_tokens
         self._scale, self._context = ppm_model.scale_of(model), context_tokens(model)
+        self._bias = torch.full((1,), ppm_model.bias_in(model.config), device=model.device)
+        if model.score.bias is not None:
+            self._bias += model.score.bias.detach().float()
         pages = math.ceil(max(kept_tokens, min(self._context, _LONGEST)) / PAGE_TOKENS)
         self._context = min(self._context, pages * PAGE_TOKENS)
         self._prefixes, self._pool = Prefixes(pages), KeyValuePool(pages, PAGE_TOKENS)
@@ -164,31 +166,10 @@ class PpmScorer:
         """The scores of all tokens of planned runs, [T] float32."""
         device = self._model.device
         tokens = torch.from_numpy(np.concatenate([run.tokens for run in runs])).to(device, torch.int64)
-        hidden = hidden_states(self._model, tokens, _packed(runs).to(device), self._pool)
+        hidden = hidden_states(self._model, tokens, packed(runs).to(device), self._pool)
         every = torch.arange(len(tokens), device=device)
-        scores = kernels.value_head(hidden, every, self._model.score.weight[0], self._scale, self._model.score.bias)
+        scores = kernels.value_head(hidden, every, self._model.score.weight[0], self._scale, self._bias)
         self.stats.passes += 1
         self.stats.tokens_computed += len(tokens)
         return scores.cpu().numpy()
 
-
-def _packed(runs: list[Run]) -> TokenTree:
-    """Planned runs as the kernels take them; each is a segment."""
-    starts = np.cumsum([0, *(len(run.tokens) for run in runs)])
-    paths: list[np.ndarray] = []
-    begins: dict[Run | None, int] = {}  # of the path that ends with a run
-    total = 0
-    for run in runs:
-        if run.parent not in begins:
-            begins[run.parent] = total
-            above = run.parent.path() if run.parent is not None else []
-            paths += [before.slots for before in above]  # type: ignore[misc]
-            total += run.start
-    return TokenTree(
-        starts=torch.from_numpy(starts.astype(np.int32)),
-        slots=torch.from_numpy(np.concatenate([run.slots for run in runs])),  # type: ignore[arg-type]
-        paths=torch.from_numpy(np.concatenate([np.empty(0, np.int32), *paths])),
-        path_starts=torch.tensor([begins[run.parent] for run in runs], dtype=torch.int32),
-        path_lengths=torch.tensor([run.start for run in runs], dtype=torch.int32),
-        longest=max(len(run.tokens) for run in runs),
-    )

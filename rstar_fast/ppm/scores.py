@@ -30,7 +30,7 @@ def check_length(partial: Partial, tokens: int, context: int) -> None:
         )
 
 
-def scores_of(logits: Sequence[float] | np.ndarray, scale: float) -> np.ndarray:
-    """tanh(logit / scale) of [B] finite logits (rStar-Math, section 3.3), [B] float32 in (-1, 1)."""
-    scores = np.tanh(np.asarray(logits, np.float64) / scale).astype(np.float32)
+def scores_of(logits: Sequence[float] | np.ndarray, scale: float, bias: float = 0.0) -> np.ndarray:
+    """tanh((logit + bias) / scale) of [B] finite logits (rStar-Math, section 3.3), [B] float32 in (-1, 1)."""
+    scores = np.tanh((np.asarray(logits, np.float64) + bias) / scale).astype(np.float32)
     return np.clip(scores, -_LARGEST, _LARGEST)

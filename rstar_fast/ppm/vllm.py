@@ -11,7 +11,7 @@ import numpy as np
 
 from rstar_fast.policies.client import short
 from rstar_fast.policies.vllm import start_engine
-from rstar_fast.ppm.model import scale_in
+from rstar_fast.ppm.model import bias_in, scale_in
 from rstar_fast.ppm.scores import check_length, scores_of, text_of
 from rstar_fast.types import InvalidInput, Partial, ScorerError
 
@@ -41,7 +41,8 @@ class VllmScorer:
         if labels != 1:
             raise InvalidInput(f"vLLM's model has {labels} labels: give a PPM, a sequence classifier with num_labels=1")
         self._engine, self._tokenizer = engine, engine.get_tokenizer()
-        self._scale, self._context = scale_in(config.hf_config), int(config.max_model_len)
+        self._scale, self._bias = scale_in(config.hf_config), bias_in(config.hf_config)
+        self._context = int(config.max_model_len)
         self._logits_only = vllm.PoolingParams(use_activation=False)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rstar_fast-vllm-ppm")
 
@@ -91,7 +92,7 @@ class VllmScorer:
             ids = list(self._tokenizer(text).input_ids)
             check_length(partial, len(ids), self._context)
             prompts.append({"prompt_token_ids": ids})
-        scores = dict(zip(texts, scores_of(self._logits(prompts), self._scale), strict=True))
+        scores = dict(zip(texts, scores_of(self._logits(prompts), self._scale, self._bias), strict=True))
         return np.array([scores[text_of(partial)] for partial in partials], np.float32)
 
     def _logits(self, prompts: list[dict[str, Any]]) -> np.ndarray:

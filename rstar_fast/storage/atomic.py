@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
       folder: resolved, no file; what is there is replaced. Its parents are made where missing.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
     try:
         yield partial
         # As mkdir would: what mkdtemp makes is closed to others.
@@ -36,12 +37,23 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)  # after an exchange, the old one
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what writers of a folder that were killed have left beside it; nobody may be writing it."""
+    folder = folder.resolve()
+    for partial in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
+        shutil.rmtree(partial)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.partial-"
+
+
 def _exchange(new: Path, folder: Path) -> None:
     """Swaps two folders: in one step, so that there is always one of either name, where the file system can."""
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if swap is not None and swap(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(folder), _RENAME_EXCHANGE) == 0:
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    old = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
     os.replace(folder, old)
     try:
         os.replace(new, folder)

@@ -83,9 +83,41 @@ def optimizers_for(model: torch.nn.Module, muon_lr: float, adam_lr: float, weigh
     """Muon for a transformer's weight matrices; AdamW, without decay, for its embeddings, norms, biases and value head."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim == 2 and "embed" not in name and not name.startswith("score.")
+        if not parameter.requires_grad:
+            continue
+        is_matrix = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "score."))
         (matrices if is_matrix else others).append(parameter)
     return (
         Muon(matrices, lr=muon_lr, weight_decay=weight_decay),
         torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
     )
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for a transformer's weight matrices and AdamW for the rest, as `optimizers_for`, in one optimizer with one state.
+
+    Args:
+      model: whose weights that ask for a gradient are updated.
+      muon_lr, adam_lr: the lengths of their steps.
+      weight_decay: of the weight matrices, times the learning rate.
+    """
+
+    def __init__(self, model: torch.nn.Module, muon_lr: float, adam_lr: float, weight_decay: float) -> None:
+        self._parts = optimizers_for(model, muon_lr, adam_lr, weight_decay)
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Updates every weight that has a gradient; there is no closure."""
+        for part in self._parts:
+            part.step()
+
+    def _share(self) -> None:
+        """Lets the parts work on this optimizer's groups and state: a scheduler and a checkpoint see one."""
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.param_groups, part.state = [group], self.state

@@ -1,0 +1,106 @@
+"""The models that are trained, as they are before their training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from rstar_fast.config import PolicyTrainingConfig, PpmTrainingConfig
+from rstar_fast.policies.checkpoint import load_model
+from rstar_fast.ppm.model import from_policy
+from rstar_fast.training.markers import embed
+from rstar_fast.types import InvalidInput
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a checkpoint's weights: that in which what it is trained to is written."""
+    return AutoConfig.from_pretrained(name).dtype or torch.float32
+
+
+def make_policy(name: str, new: list[int], *, in_half: bool = False, lora: LoraConfig | None = None) -> Any:
+    """A policy on the CPU.
+
+    Args:
+      name: folder or hub name.
+      new: tokens that its tokenizer has got; see `markers.embed`.
+      in_half: weights in bfloat16, else in float32: what is added to a weight in an update is too small for bfloat16.
+      lora: adapters to put on it.
+    """
+    model = load_model(AutoModelForCausalLM, name, "policy", "cpu", torch.bfloat16 if in_half else torch.float32)
+    embed(model, new)
+    return with_adapters(model, lora)
+
+
+def make_ppm(name: str, scale: float, seed: int, *, in_half: bool = False, lora: LoraConfig | None = None) -> Any:
+    """A PPM with a policy's body and a new head on the CPU; see `ppm.model.from_policy` and `make_policy`."""
+    return with_adapters(from_policy(name, scale=scale, seed=seed, dtype=torch.bfloat16 if in_half else torch.float32), lora)
+
+
+def with_adapters(model: PreTrainedModel, lora: LoraConfig | None, seed: int = 0) -> Any:
+    """The model with adapters put on it, or as it is.
+
+    Args:
+      seed: of the adapters' weights.
+    """
+    if lora is None:
+        return model
+    from peft import get_peft_model
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # PEFT asks transformers for it under a name that is going to go.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        torch.manual_seed(seed)
+        return get_peft_model(model, lora)
+
+
+def lora_of(
+    model: PreTrainedModel, config: PolicyTrainingConfig | PpmTrainingConfig, new: list[int] | None = None
+) -> LoraConfig | None:
+    """Adapters of all linear layers (Hu et al. 2021), where the config asks for them; new tokens are trained as a whole.
+
+    Args:
+      new: tokens whose embeddings nobody has trained. None for a PPM, whose head is trained as a whole.
+
+    Raises:
+      InvalidInput: embeddings that are tied would have to be trained beside adapters.
+    """
+    if not config.lora:
+        return None
+    from peft import LoraConfig
+
+    whole: list[str] | None = None
+    if new:
+        if model.config.get_text_config().tie_word_embeddings:
+            raise InvalidInput(
+                f"the policy lacks {len(new)} markers of steps, and adapters do not train its embeddings, which are tied: "
+                "train it with lora=False first, or give one trained on code-augmented solutions"
+            )
+        embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+        whole = [name for name, layer in model.named_modules() if any(layer is embedding for embedding in embeddings)]
+    return LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_rank,
+        target_modules="all-linear",
+        modules_to_save=whole,
+        task_type="SEQ_CLS" if new is None else "CAUSAL_LM",
+    )
+
+
+def check_packing(model: PreTrainedModel) -> None:
+    """Whether packed sequences do not see each other.
+
+    transformers builds the mask that keeps them apart from their positions, for models whose attention it chooses.
+
+    Raises:
+      InvalidInput: they would.
+    """
+    if not getattr(model.base_model, "_supports_attention_backend", False):
+        raise InvalidInput(
+            f"the policy is a {type(model).__name__}, whose packed sequences would see each other: give packing=False"
+        )

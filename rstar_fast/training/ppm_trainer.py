@@ -1,0 +1,90 @@
+"""transformers' Trainer over token trees of preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, linear
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from rstar_fast import kernels
+from rstar_fast.config import PpmTrainingConfig
+from rstar_fast.ppm.attention import inputs
+from rstar_fast.training import trainer as shared
+from rstar_fast.training.models import with_adapters
+from rstar_fast.training.preferences import Group, Pack, pack
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+
+class PpmTrainer(shared.Watched, Trainer):
+    """Trains a PPM; on a GPU the attention over trees is the torch one, since Triton's has no backward.
+
+    Args:
+      model: the PPM, which is `attending` while it is trained.
+      lora: adapters to train instead of all its weights.
+      groups: the pairs.
+      packs: which of them are computed together; see `preferences.plan`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        lora: LoraConfig | None,
+        groups: Sequence[Group],
+        packs: Sequence[Sequence[int]],
+        config: PpmTrainingConfig,
+        arguments: TrainingArguments,
+    ) -> None:
+        self._groups, self._config = groups, config
+        self._ends = self._rewards = None
+        super().__init__(
+            with_adapters(model, lora, config.seed),
+            arguments,
+            train_dataset=packs,  # type: ignore[arg-type]
+            data_collator=self._collate,
+            optimizers=(shared.optimizer_of(model, config), None),
+        )
+        # The Trainer counts the labels of an update's packs over all devices: here a label for each group.
+        self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
+        self._head = model.score
+        # In the forward of whatever wraps the model, where it has all its weights.
+        self._head.register_forward_hook(self._keep_rewards)
+
+    def _collate(self, packs: list[list[int]]) -> dict[str, Any]:
+        made = pack([self._groups[at] for at in packs[0]])
+        return {"pack": made, "labels": torch.zeros(made.groups)}
+
+    def compute_loss(
+        self, model: torch.nn.Module, given: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The pack's share of the loss of its update: the sum of its groups' losses over the groups of the update."""
+        assert num_items_in_batch is not None and not return_outputs
+        made: Pack = given["pack"].to(self.args.device)
+        self._ends = made.ends
+        model(**inputs(made.tokens, made.tree, None))
+        rewards, self._rewards = self._rewards, None
+        loss = kernels.pairwise_loss(rewards, made.better, made.worse, made.group)
+        if self._config.calibration_weight:
+            loss = loss + self._config.calibration_weight * _calibration_loss(rewards, made, self._config.scale)
+        # The gradients of devices are averaged.
+        return loss * made.groups / num_items_in_batch * self.accelerator.num_processes
+
+    def _keep_rewards(self, head: torch.nn.Module, given: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
+        """Keeps the logits of the branches' ends, [M] float32: in bfloat16, near each other, they would be equal."""
+        trained = getattr(head, "modules_to_save", None)  # of PEFT
+        weight = (head if trained is None else trained[head.active_adapter]).weight  # type: ignore[index]
+        with torch.autocast(logits.device.type, enabled=False):
+            self._rewards = linear(given[0][0, self._ends].float(), weight.float())[:, 0]
+
+
+def _calibration_loss(rewards: torch.Tensor, made: Pack, scale: float) -> torch.Tensor:
+    """Mean over groups of the mean cross entropy of (1 + tanh(r / scale)) / 2 = sigmoid(2 r / scale) over its branches."""
+    chosen = torch.zeros_like(rewards)
+    chosen[made.better] = 1.0
+    losses = binary_cross_entropy_with_logits(2.0 / scale * rewards, chosen, reduction="none")
+    sums = torch.zeros(made.groups, device=losses.device).index_add(0, made.branch_group, losses)
+    return (sums / torch.bincount(made.branch_group, minlength=made.groups)).mean()

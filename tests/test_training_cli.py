@@ -1,0 +1,126 @@
+"""`rstar-fast train-policy` and `train-ppm` as their users meet them, in one process and in several."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from typer.testing import CliRunner
+
+from rstar_fast import nano, steps
+from rstar_fast.cli import app, train_commands
+
+# What every process of a training runs: both commands, one after the other.
+BOTH = """
+import sys, torch
+torch.set_num_threads(1)
+from rstar_fast.cli import app
+from transformers import TrainingArguments
+print("of", TrainingArguments().world_size)
+sft, pairs, heldout, policy, out = sys.argv[1:]
+common = ["--policy", policy, "--batch", "4", "--epochs", "2", "--learning-rate", "0.001"]
+app(["train-policy", sft, "--out", f"{out}/policy", "--no-packing", *common], standalone_mode=False)
+app(["train-ppm", pairs, "--out", f"{out}/ppm", "--heldout", heldout, *common], standalone_mode=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("data")
+    records = nano.generate("train", 12, 3)
+    prompts = [steps.prompt_of(record.problem.question) for record in records]
+    solutions = [{"prompt": prompt, "completion": record.solution} for prompt, record in zip(prompts, records, strict=True)]
+    pairs = [
+        {"prompt": prompt + "<code>\n", "chosen": "x = 1\n<end_of_step>", "rejected": f"x = {n}\n<end_of_step>", "depth": 0}
+        for prompt in prompts
+        for n in (2, 3)
+    ]
+    for name, rows in (("sft", solutions[:8]), ("pairs", pairs[:16]), ("heldout", pairs[16:])):
+        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    tiny_models.make_policy("qwen2", made / "qwen2")
+    return made
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text("utf-8").splitlines()[1:]]
+
+
+def test_a_policy_and_then_a_ppm_are_trained(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("batch: 4\nepochs: 3\nlearning_rate: 0.001\n")
+    common = ("--config", tmp_path / "c.yaml", "--epochs", "1")
+    done = run("train-policy", folder / "sft.jsonl", "--policy", folder / "qwen2", "--out", tmp_path / "policy", *common)
+    assert done.exit_code == 0 and done.stdout == f"policy   {tmp_path / 'policy'}\n"
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"1/2 updates  loss {losses(tmp_path / 'policy')[0]:.4f}" and lines[1].startswith("2/2 updates  loss ")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "policy") is not None
+    arguments = ("train-ppm", folder / "pairs.jsonl", "--policy", tmp_path / "policy", "--out", tmp_path / "ppm", *common)
+    done = run(*arguments, "--heldout", folder / "heldout.jsonl")
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0 and lines[0] == f"PPM      {tmp_path / 'ppm'}"
+    assert [line[:9].strip() for line in lines[1:]] == ["all", "steps", "depth 0", "calibrati"]
+    found = json.loads((tmp_path / "ppm" / "evaluation.json").read_text())["pairs"]["all"]
+    assert f"{found['accuracy']:.1%} of 8 pairs in order" in lines[1] and lines[1].endswith("4 problems)")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "ppm").config.num_labels == 1
+    again = run(*arguments, "--heldout", folder / "heldout.jsonl")
+    assert again.exit_code == 0 and again.stdout == done.stdout and again.stderr == ""
+
+
+def test_mistakes_are_one_line(folder: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("train-policy", tmp_path / "no.jsonl", "--out", tmp_path / "p"), "error: there is no file "),
+        (("train-ppm", tmp_path / "no.jsonl", "--out", tmp_path / "p"), "error: "),
+        (
+            ("train-policy", folder / "sft.jsonl", "--out", tmp_path / "p", "--epochs", "0"),
+            "error: epochs is 0: give an integer >= 1",
+        ),
+        (
+            ("train-ppm", folder / "pairs.jsonl", "--out", tmp_path / "p", "--policy", tmp_path / "no"),
+            "error: there is no policy checkpoint at ",
+        ),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1, done.stderr
+    assert run("train-policy").exit_code == 2
+
+
+def test_an_interrupted_training_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_commands._Line, "__call__", interrupt)
+    monkeypatch.setattr(sys, "argv", ["rstar-fast", "train-policy", "my data.jsonl"])
+    done = run("train-policy", folder / "sft.jsonl", "--policy", folder / "qwen2", "--out", tmp_path / "p")
+    assert done.exit_code == 130
+    assert (
+        done.stderr
+        == f"interrupted: its last state is kept in {tmp_path / 'p'}; to go on: rstar-fast train-policy 'my data.jsonl'\n"
+    )
+
+
+def test_two_processes_train_what_one_does(folder: Path, tmp_path: Path) -> None:
+    """As `accelerate launch` starts them on machines with several GPUs, here on the CPU."""
+    (tmp_path / "both.py").write_text(BOTH)
+    given = [str(folder / name) for name in ("sft.jsonl", "pairs.jsonl", "heldout.jsonl", "qwen2")]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, command in (("one", [sys.executable]), ("two", launcher)):
+        done = subprocess.run(
+            [*command, str(tmp_path / "both.py"), *given, str(tmp_path / name)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(f"of {1 + (name == 'two')}\n") == 1 + (name == "two")
+        assert done.stdout.count("PPM      ") == done.stdout.count("policy   ") == 1  # by the main process only
+    for part in ("policy", "ppm"):
+        first, second = losses(tmp_path / "one" / part), losses(tmp_path / "two" / part)
+        assert len(first) == 4 and second == [pytest.approx(loss, rel=1e-5) for loss in first]
