@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from rstar_fast.config import PpmTrainingConfig as PpmTrainingConfig
     from rstar_fast.config import Schedule as Schedule
     from rstar_fast.config import SearchConfig as SearchConfig
+    from rstar_fast.evolution import EvaluationConfig as EvaluationConfig
+    from rstar_fast.evolution import EvolutionConfig as EvolutionConfig
+    from rstar_fast.evolution import EvolutionSummary as EvolutionSummary
+    from rstar_fast.evolution import RoundConfig as RoundConfig
+    from rstar_fast.evolution import evolve as evolve
     from rstar_fast.extraction import ExtractionSummary as ExtractionSummary
     from rstar_fast.extraction import extract as extract
     from rstar_fast.grading import grade as grade
@@ -71,6 +76,7 @@ _PUBLIC = {
     "rstar_fast.config": "Annotation Behaviour Choice DataFormat Difficulty ExtractionConfig Mix Optimizer PolicyTrainingConfig "
     "PpmTrainingConfig Schedule SearchConfig",
     "rstar_fast.extraction": "ExtractionSummary extract",
+    "rstar_fast.evolution": "EvaluationConfig EvolutionConfig EvolutionSummary RoundConfig evolve",
     "rstar_fast.grading": "grade",
     "rstar_fast.policies": "load_policy",
     "rstar_fast.ppm": "load_scorer",

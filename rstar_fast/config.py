@@ -71,7 +71,7 @@ class Require(enum.Enum):
     NONE = "none"  # whatever the system has, be it nothing but limits; what is missing is logged
 
 
-class _Mapped:
+class Mapped:
     """Dataclasses of settings, to and from plain mappings."""
 
     def replace(self, **settings: Any) -> Self:
@@ -94,13 +94,13 @@ class _Mapped:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, _Mapped):
+    if isinstance(value, Mapped):
         return value.to_mapping()
     return value.value if isinstance(value, enum.Enum) else value
 
 
 @dataclass(frozen=True, kw_only=True)
-class SandboxConfig(_Mapped):
+class SandboxConfig(Mapped):
     """What the code of a step may use, and how its states are kept.
 
     Attributes:
@@ -131,7 +131,7 @@ class SandboxConfig(_Mapped):
     def __post_init__(self) -> None:
         object.__setattr__(self, "require", _enum(Require, "require", self.require))
         for name, least in (("memory_mb", 16), ("output_chars", 2), ("scratch_mb", 1), ("snapshots", 1), ("snapshot_mb", 1)):
-            _check_integer(name, getattr(self, name), least)
+            check_integer(name, getattr(self, name), least)
         for name in ("timeout_s", "cpu_s"):
             value = getattr(self, name)
             if not _is_real(value) or not 0 < value < math.inf:
@@ -139,7 +139,7 @@ class SandboxConfig(_Mapped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(_Mapped):
+class SearchConfig(Mapped):
     """Settings of one search.
 
     Attributes:
@@ -198,8 +198,8 @@ class SearchConfig(_Mapped):
             "open_problems",
             "batch_leaves",
         ):
-            _check_integer(name, getattr(self, name), 1, _MOST.get(name))
-        _check_integer("seed", self.seed, 0)
+            check_integer(name, getattr(self, name), 1, _MOST.get(name))
+        check_integer("seed", self.seed, 0)
         for name in ("c", "virtual_loss"):
             _check_real(name, getattr(self, name))
         if not _is_real(self.first_play_urgency) or math.isnan(self.first_play_urgency):
@@ -214,7 +214,7 @@ class SearchConfig(_Mapped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix(_Mapped):
+class Mix(Mapped):
     """Which share of the problems of each difficulty goes into the data sets, 0 to 1 each; drawn by the problem's id."""
 
     _called = "mix"
@@ -235,7 +235,7 @@ class Mix(_Mapped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionConfig(_Mapped):
+class ExtractionConfig(Mapped):
     """Settings of an extraction.
 
     Attributes:
@@ -274,11 +274,11 @@ class ExtractionConfig(_Mapped):
             object.__setattr__(self, "mix", Mix.from_mapping(self.mix))
         if not isinstance(self.mix, Mix):
             raise InvalidInput(f"mix is {self.mix!r}: give a Mix, or a mapping like {{'easy': 0.5, 'hard': 0}}")
-        _check_integer("trajectories", self.trajectories, 0, 2**31)
+        check_integer("trajectories", self.trajectories, 0, 2**31)
         for name in ("positives", "negatives"):
-            _check_integer(name, getattr(self, name), 1, 2**31)
+            check_integer(name, getattr(self, name), 1, 2**31)
         for name in ("min_edit_distance", "seed"):
-            _check_integer(name, getattr(self, name), 0, 2**62)
+            check_integer(name, getattr(self, name), 0, 2**62)
         if not isinstance(self.final_step, bool):
             raise InvalidInput(f"final_step is {self.final_step!r}: give true or false")
         if not _is_real(self.min_margin) or not 0 <= self.min_margin <= 2:
@@ -303,7 +303,7 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
 
 
-def _check_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
+def check_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidInput(f"{name} is {value!r}: give an integer >= {least}")
     if most is not None and value > most:
@@ -336,7 +336,7 @@ class Optimizer(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TrainingConfig(_Mapped):
+class _TrainingConfig(Mapped):
     """What trainings of policies and PPMs have in common; `PolicyTrainingConfig` says what each setting is."""
 
     learning_rate: float = 7e-6
@@ -360,8 +360,8 @@ class _TrainingConfig(_Mapped):
         for name, kind in (("schedule", Schedule), ("optimizer", Optimizer)):
             object.__setattr__(self, name, _enum(kind, name, getattr(self, name)))
         for name in ("epochs", "max_tokens", "batch", "lora_rank"):
-            _check_integer(name, getattr(self, name), 1)
-        _check_integer("seed", self.seed, 0, 2**32 - 1)
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0, 2**32 - 1)
         for name in ("learning_rate", "max_grad_norm", "muon_learning_rate"):
             _check_real(name, getattr(self, name), above=0.0)
         for name in ("weight_decay", "warm_up", "save_minutes"):
@@ -393,6 +393,7 @@ class PolicyTrainingConfig(_TrainingConfig):
       optimizer: "adamw", or "muon" for a small model in one process.
       muon_learning_rate: that of weight matrices under "muon", > 0; the rest has learning_rate.
       packing: rows hold several solutions, which do not see each other; changes no solution's loss.
+      updates: how many in all, >= 1, whatever `epochs` says: the data comes again as often as it takes; None for `epochs`.
       mask_output: what the sandbox writes, from behind `<end_of_code>` to `<end_of_output>`, has no loss: the policy never
         writes it. The paper does not say.
       lora: train low-rank adapters of the linear layers instead of all weights; they are merged into the checkpoint.
@@ -411,11 +412,14 @@ class PolicyTrainingConfig(_TrainingConfig):
     weight_decay: float = 0.1
     device_batch: int = 4
     packing: bool = True
+    updates: int | None = None
     mask_output: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_integer("device_batch", self.device_batch, 1)
+        check_integer("device_batch", self.device_batch, 1)
+        if self.updates is not None:
+            check_integer("updates", self.updates, 1)
         for name in ("packing", "mask_output"):
             _check_flag(name, getattr(self, name))
 
@@ -446,6 +450,6 @@ class PpmTrainingConfig(_TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_integer("batch_tokens", self.batch_tokens, 1)
+        check_integer("batch_tokens", self.batch_tokens, 1)
         _check_real("scale", self.scale, above=0.0)
         _check_real("calibration_weight", self.calibration_weight)

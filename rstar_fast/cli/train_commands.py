@@ -66,7 +66,7 @@ def train_policy(
     from rstar_fast.training.policy import train_policy
 
     try:
-        train_policy(data, out, policy=policy, config=settings, progress=_Line())
+        train_policy(data, out, policy=policy, config=settings, progress=ProgressLine())
     except KeyboardInterrupt:
         _interrupted(out)
     if _is_main():
@@ -103,7 +103,7 @@ def train_ppm(
     from rstar_fast.training.ppm import train_ppm
 
     try:
-        found = train_ppm(data, out, policy=policy, heldout=heldout, config=settings, progress=_Line())
+        found = train_ppm(data, out, policy=policy, heldout=heldout, config=settings, progress=ProgressLine())
     except KeyboardInterrupt:
         _interrupted(out)
     if _is_main():
@@ -134,7 +134,7 @@ def _given(config: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **{name: value for name, value in options.items() if value is not None}}
 
 
-class _Line:
+class ProgressLine:
     """Tells of the progress on standard error: at the first update, the last, and now and then."""
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ def train_policy(
     from trl import SFTConfig
 
     told = {"trained": "policy", "policy": str(policy), "data": digest(data), **config.to_mapping()}
-    own = {"num_train_epochs": config.epochs, "padding_free": config.packing, "max_length": None}
+    own = {"num_train_epochs": config.epochs, "max_steps": config.updates or -1, "padding_free": config.packing, "max_length": None}
     with session(SFTConfig, config, out, told, own, free=("device_batch",)) as (folder, arguments):
         if not folder.is_done:
             _train(table, folder, arguments, str(policy), config, progress)

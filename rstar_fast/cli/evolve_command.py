@@ -1,0 +1,151 @@
+"""`rstar-fast evolve`: the rounds of search and training."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rstar_fast.cli.progress import SearchProgress, duration
+from rstar_fast.cli.rendering import one_line
+from rstar_fast.cli.config_file import load_config
+from rstar_fast.cli.train_commands import ProgressLine
+from rstar_fast.types import InvalidInput
+
+
+def evolve(
+    config: Annotated[Path | None, typer.Argument(help="YAML file of the evolution; see EvolutionConfig.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Its folder; an evolution found there goes on.")] = None,
+    nano: Annotated[bool, typer.Option("--nano", help="The evolution of nano, on this CPU.")] = False,
+    problems: Annotated[int | None, typer.Option(help="With --nano: problems to train on.")] = None,
+    heldout: Annotated[int | None, typer.Option(help="With --nano: problems to measure on.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is drawn.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan, with what it is estimated to take.")] = False,
+) -> None:
+    """Let policy and PPM get better, round after round, on what their own search finds.
+
+    It can be interrupted or killed at any time; the same command goes on.
+    """
+    if nano == (config is not None):
+        raise InvalidInput("give the YAML file of an evolution, or --nano for that of nano")
+    if out is None and not dry_run:
+        raise InvalidInput("an evolution needs a folder: give --out FOLDER")
+    if not nano and (problems is not None or heldout is not None):
+        raise InvalidInput("--problems and --heldout are numbers for --nano: a YAML file names files of problems")
+    from rstar_fast import evolution
+
+    with contextlib.ExitStack() as stack:
+        settings = _settings(config, out, {"problems": problems, "heldout": heldout, "seed": seed}, stack)
+        if dry_run:
+            _show_plan(evolution.plan(settings))
+            return
+        assert out is not None
+        shown = stack.enter_context(_Shown())
+        try:
+            summary = evolution.evolve(settings, out, progress=shown.progress, done=shown.done)
+        except KeyboardInterrupt:
+            shown.close()
+            typer.echo(f"interrupted: what is done is kept in {one_line(str(out))}; to go on: rstar-fast {shlex.join(sys.argv[1:])}", err=True)
+            raise typer.Exit(130) from None
+    show_summary(summary)
+    typer.echo(f"page      {one_line(str(out / 'summary.html'))}")
+
+
+def _settings(config: Path | None, out: Path | None, options: dict[str, int | None], stack: contextlib.ExitStack) -> Any:
+    from rstar_fast.evolution import EvolutionConfig
+    from rstar_fast.evolution.nano import nano_evolution
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if config is None:
+        if out is None:
+            import tempfile
+
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return nano_evolution(out, **given)
+    return EvolutionConfig.from_mapping({**load_config(config), **given})
+
+
+class _Shown:
+    """Tells on standard error what is done: a line for each stage, and the progress of the one at work."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._stage: Any = None
+        self._search: SearchProgress | None = None
+        self._training: ProgressLine | None = None
+        self._started = time.monotonic()
+
+    def __enter__(self) -> _Shown:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what is shown of the stage at work."""
+        if self._search is not None:
+            self._search.__exit__(KeyboardInterrupt, None, None)
+        self._search = self._training = None
+
+    def progress(self, stage: Any, event: Any) -> None:
+        if stage is not self._stage:
+            self.close()
+            self._stage = stage
+        if isinstance(event, tuple):
+            if self._training is None:
+                self._training = ProgressLine()
+            self._training(*event)
+            return
+        if self._search is None:
+            self._search = SearchProgress(stage.problems, self._console, f"round {stage.round}, {stage.name}")
+            self._search.__enter__()
+        self._search(event)
+
+    def done(self, stage: Any, record: Any, before: bool) -> None:
+        self.close()
+        notes = [f"{record[name]:,} {said}" for name, said in _SAID.items() if name in record]
+        when = "done before" if before else duration(record.get("seconds", 0.0))
+        typer.echo(f"round {stage.round}  {stage.says}: {', '.join([*notes, when])}", err=True)
+
+
+_SAID = {"solved": "solved", "solutions": "solutions", "pairs": "pairs", "updates": "updates"}
+
+
+def _show_plan(plan: Any) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("round", "stage", "what", "tokens", "steps run", "disk"):
+        table.add_column(name, justify="right" if name in ("tokens", "steps run", "disk") else "left", no_wrap=name != "what")
+    for stage in plan.stages:
+        numbers = [_short(stage.tokens), _short(stage.steps), f"{_short(stage.disk)}B" if stage.disk else "-"]
+        table.add_row(str(stage.round), stage.name, stage.says, *numbers)
+    table.add_row("", "all", "estimated from usual lengths; checkpoints are not in it", _short(plan.tokens), _short(plan.steps), f"{_short(plan.disk)}B")
+    Console().print(table)
+
+
+def _short(number: int) -> str:
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.1f}{unit}"
+    return str(number) if number else "-"
+
+
+def show_summary(summary: Any) -> None:
+    """The tables of the summary page, on the terminal."""
+    from rstar_fast.evolution.page import tables
+
+    console = Console()
+    for title, (header, *rows) in tables(summary):
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for at, name in enumerate(header):
+            table.add_column(name, justify="left" if at == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print()

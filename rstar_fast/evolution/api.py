@@ -1,0 +1,82 @@
+"""`rstar_fast.evolve`: policy and PPM get better round after round on data that the search made itself (rStar-Math, section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.evolution.page import write_page
+from rstar_fast.evolution.plan import Plan, plan_of
+from rstar_fast.evolution.rounds import Rounds, problems_of
+from rstar_fast.evolution.stages import Record, Stage, opened
+from rstar_fast.evolution.summary import EvolutionSummary, summarise
+from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.training.session import require_libraries
+from rstar_fast.types import RstarError
+
+
+def evolve(
+    config: EvolutionConfig | Mapping[str, Any],
+    out: str | Path,
+    *,
+    progress: Callable[[Stage, Any], object] | None = None,
+    done: Callable[[Stage, Record, bool], object] | None = None,
+) -> EvolutionSummary:
+    """Runs a self-evolution, or goes on with it: each round searches, extracts, trains the policy and the PPM, and is measured.
+
+    It may be killed at any instant: the same call goes on. Stages that are done are not done again.
+
+    Args:
+      config: the evolution, also as a mapping of its settings.
+      out: its folder. It gets round-1, round-2, ... with their runs, data sets and checkpoints, and after every round summary.html,
+        summary.png and summary.json.
+      progress: is told with the stage at work a `ProgressEvent` of a search, or (updates done, updates in all, loss) of a training.
+      done: is told each stage that is done, what it recorded, and whether that was before this call.
+
+    Returns:
+      What the rounds have come to.
+
+    Raises:
+      InvalidInput: a setting, a problem file, or a model is unusable, or `out` belongs to another evolution.
+      RstarError: a stage failed, e.g. a training diverged or the disk is full; what is done is kept.
+    """
+    config = config if isinstance(config, EvolutionConfig) else EvolutionConfig.from_mapping(config)
+    problems_of(config)  # before anything is begun, and the hours of the first search
+    require_libraries()
+    load_tokenizer(config.base, "policy")
+    folder = Path(out)
+    with opened(folder, config.to_mapping()) as records:
+        at = 0
+        for stage in Rounds(config, records, progress).stages():
+            if stage.round > at > 0:
+                _page(folder)
+            at = stage.round
+            record = records.get(stage.round, stage.name)
+            before = record is not None
+            if record is None:
+                record = records.do(stage)
+            if done is not None:
+                done(stage, record, before)
+        return _page(folder)
+
+
+def plan(config: EvolutionConfig | Mapping[str, Any]) -> Plan:
+    """What `evolve` would do, with estimates of tokens, steps and disk; nothing is begun.
+
+    Raises:
+      InvalidInput: a setting or a problem file is unusable.
+    """
+    config = config if isinstance(config, EvolutionConfig) else EvolutionConfig.from_mapping(config)
+    train, heldout = problems_of(config)
+    return plan_of(config, len(train.problems), len(heldout.problems))
+
+
+def _page(folder: Path) -> EvolutionSummary:
+    summary = summarise(folder)
+    try:
+        write_page(summary)
+    except OSError as error:
+        raise RstarError(f"the summary page could not be written to {folder}: {error.strerror or error}; the rounds are kept") from error
+    return summary

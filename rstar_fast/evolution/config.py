@@ -1,0 +1,212 @@
+"""What an evolution is made of, to and from plain mappings (and so YAML)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from rstar_fast.config import (
+    Annotation,
+    ExtractionConfig,
+    Mapped,
+    PolicyTrainingConfig,
+    PpmTrainingConfig,
+    SearchConfig,
+    check_integer,
+)
+from rstar_fast.types import InvalidInput
+
+
+def _as_config(holder: Any, name: str, kind: type[Mapped]) -> None:
+    value = getattr(holder, name)
+    if isinstance(value, Mapping):
+        object.__setattr__(holder, name, kind.from_mapping(value))
+    elif not isinstance(value, kind):
+        raise InvalidInput(f"{name} is {value!r}: give a {kind.__name__}, or a mapping of its settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundConfig(Mapped):
+    """One round: search -> extract -> train the policy -> train the PPM.
+
+    Attributes:
+      search: how the training problems are searched. Its seed is the round's own.
+      again: rollouts of further passes, each with a new seed, over the problems that no pass has solved.
+      extraction: what of the trees becomes training data.
+      policy_training, ppm_training: how the two models are trained.
+
+    Each is also given as a mapping of its settings.
+    """
+
+    _called = "round"
+
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(annotation=Annotation.TERMINAL, candidates=16))
+    again: tuple[int, ...] = ()
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    policy_training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
+    ppm_training: PpmTrainingConfig = field(default_factory=PpmTrainingConfig)
+
+    def __post_init__(self) -> None:
+        for name, kind in _SECTIONS.items():
+            _as_config(self, name, kind)
+        if not self.search.annotation.needs_key:
+            raise InvalidInput('the search of a round has annotation="inference", which makes no training data: give "terminal" or "ppm"')
+        if isinstance(self.again, str) or not isinstance(self.again, Sequence):
+            raise InvalidInput(f"again is {self.again!r}: give a list of rollouts, e.g. [64, 128]")
+        for rollouts in self.again:
+            check_integer("rollouts in again", rollouts, 1)
+        object.__setattr__(self, "again", tuple(self.again))
+
+    def to_mapping(self) -> dict[str, Any]:
+        return super().to_mapping() | {"again": list(self.again)}
+
+
+_SECTIONS: Mapping[str, type[Mapped]] = {
+    "search": SearchConfig,
+    "extraction": ExtractionConfig,
+    "policy_training": PolicyTrainingConfig,
+    "ppm_training": PpmTrainingConfig,
+}
+
+# The four rounds of rStar-Math, section 3.4: what differs between them.
+PAPER_ROUNDS: tuple[Mapping[str, Any], ...] = (
+    {"search": {"annotation": "terminal", "rollouts": 8}},
+    {"search": {"annotation": "terminal", "rollouts": 16}},
+    {"search": {"annotation": "ppm", "rollouts": 16}},
+    {"search": {"annotation": "ppm", "rollouts": 16}, "again": [64, 128]},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Mapped):
+    """How the models of a round are measured on held-out problems.
+
+    Attributes:
+      problems: how many of them, from the beginning of the file, >= 1; all by default.
+      samples: solutions per problem for pass@k, majority and best-of-n, >= 1.
+      search: how they are searched at inference; also given as a mapping.
+    """
+
+    _called = "evaluation"
+
+    problems: int | None = None
+    samples: int = 16
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+    def __post_init__(self) -> None:
+        _as_config(self, "search", SearchConfig)
+        check_integer("samples", self.samples, 1)
+        if self.problems is not None:
+            check_integer("problems", self.problems, 1)
+        if self.search.annotation.needs_key:
+            raise InvalidInput(f'the search of an evaluation has annotation="{self.search.annotation.value}": give "inference"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolutionConfig(Mapped):
+    """A self-evolution (rStar-Math, section 3.4).
+
+    Attributes:
+      problems: file of training problems, all with answers (formats: `rstar_fast.storage.read_problems`).
+      heldout: file of problems with answers that no training sees; what is reported is measured on them.
+      base: policy from which every round's policy is trained: a folder or hub name.
+      bootstrap: policy that searches in round 1; the base by default.
+      base_data: SFT data that the base has seen (as `extract` writes it); what the control of round 1 is trained on. Without it round 1
+        has none.
+      rounds: RoundConfigs, or mappings of settings; the four of the paper by default.
+      evaluation: how each round is measured; also given as a mapping.
+      control: train and measure a control of equal compute each round: the previous policy, for as many updates, on the previous
+        data.
+      engine: "transformers", or "vllm" for the searches.
+      launcher: command that starts trainings, e.g. ["accelerate", "launch", "--num_processes", "8"]; in this process by default.
+      seed: of all that is drawn, >= 0.
+      search, extraction, policy_training, ppm_training: settings of every round, which its own override; in mappings only.
+
+    Raises:
+      InvalidInput: a setting is out of its range or unknown; names it, the value and the range.
+    """
+
+    _called = "evolution"
+
+    problems: str
+    heldout: str
+    base: str
+    bootstrap: str | None = None
+    base_data: str | None = None
+    rounds: tuple[RoundConfig, ...] = tuple(RoundConfig.from_mapping(settings) for settings in PAPER_ROUNDS)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    control: bool = True
+    engine: str = "transformers"
+    launcher: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("problems", "heldout", "base", "bootstrap", "base_data"):
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                object.__setattr__(self, name, value := str(value))
+            if not isinstance(value, str | None) or value == "":
+                raise InvalidInput(f"{name} is {value!r}: give the name of a file or a model")
+        for name in ("problems", "heldout", "base"):
+            if getattr(self, name) is None:
+                raise InvalidInput(f"{name} is missing: an evolution needs problems, heldout and base")
+        if isinstance(self.rounds, str | Mapping) or not isinstance(self.rounds, Sequence) or not self.rounds:
+            raise InvalidInput(f"rounds is {self.rounds!r}: give a list with at least one round")
+        rounds = [round_ if isinstance(round_, RoundConfig) else _round(round_, {}) for round_ in self.rounds]
+        object.__setattr__(self, "rounds", tuple(rounds))
+        if rounds[0].search.annotation.needs_scorer:
+            raise InvalidInput('round 1 has annotation="ppm", but there is no PPM before it: give "terminal"')
+        _as_config(self, "evaluation", EvaluationConfig)
+        if not isinstance(self.control, bool):
+            raise InvalidInput(f"control is {self.control!r}: give true or false")
+        if self.engine not in ("transformers", "vllm"):
+            raise InvalidInput(f"engine is {self.engine!r}: give 'transformers' or 'vllm'")
+        if isinstance(self.launcher, str) or not all(isinstance(word, str) for word in self.launcher):
+            raise InvalidInput(f"launcher is {self.launcher!r}: give a list of words, e.g. ['accelerate', 'launch']")
+        object.__setattr__(self, "launcher", tuple(self.launcher))
+        check_integer("seed", self.seed, 0, 2**31)
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
+        shared = {name: settings[name] for name in _SECTIONS if name in settings}
+        own = {name: value for name, value in settings.items() if name not in _SECTIONS}
+        missing = [name for name in ("problems", "heldout", "base") if own.get(name) is None]
+        if missing:
+            raise InvalidInput(f"{missing[0]} is missing: an evolution needs problems, heldout and base")
+        rounds = own.get("rounds", PAPER_ROUNDS)
+        if isinstance(rounds, Sequence) and not isinstance(rounds, str):
+            own["rounds"] = tuple(_round(round_, shared) for round_ in rounds)
+        return super().from_mapping(own)
+
+    def to_mapping(self) -> dict[str, Any]:
+        rounds = [round_.to_mapping() for round_ in self.rounds]
+        return super().to_mapping() | {"rounds": rounds, "launcher": list(self.launcher)}
+
+
+def _round(settings: Any, shared: Mapping[str, Any]) -> RoundConfig:
+    """A round of its own settings and those of every round."""
+    if isinstance(settings, RoundConfig):
+        return settings
+    if not isinstance(settings, Mapping):
+        raise InvalidInput(f"a round is {settings!r}: give a mapping such as {{search: {{annotation: terminal, rollouts: 8}}}}")
+    merged = dict(settings)
+    for name, usual in shared.items():
+        own = settings.get(name, {})
+        if not isinstance(usual, Mapping) or not isinstance(own, Mapping):
+            raise InvalidInput(f"{name} is {usual if not isinstance(usual, Mapping) else own!r}: give a mapping of its settings")
+        merged[name] = {**usual, **own}
+    if isinstance(merged.get("search", {}), Mapping):
+        merged["search"] = {"annotation": "terminal", **merged.get("search", {})}
+    return RoundConfig.from_mapping(merged)
+
+
+def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
+    """The seed of a part of a round, both counted from 0: no two parts draw alike."""
+    return (config.seed * 1_000 + round_ * 50 + part) % 2**31
+
+
+def with_seed(search: SearchConfig, seed: int, **settings: Any) -> SearchConfig:
+    return dataclasses.replace(search, seed=seed, **settings)

@@ -1,0 +1,63 @@
+"""The evolution of nano: its problem files, from the generator, and its settings.
+
+The bootstrap policy has seen worked programs of easy levels. What is made here for training has questions and answers of all levels,
+and worked programs of those easy levels only (the control's data): what the rounds learn at harder levels comes from their search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from rstar_fast import steps
+from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.evolution.stages import write_whole
+from rstar_fast.nano import BOOTSTRAP, EVOLUTION, WORKED_LEVELS, Record, generate
+
+FOLDER = "problems"  # in the evolution's, for its files
+_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5)  # of the training problems: most lie beyond what the bootstrap has seen worked
+
+
+def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200, seed: int = 0) -> EvolutionConfig:
+    """Writes the problem files of an evolution of nano into its folder, and gives its settings.
+
+    Args:
+      out: the evolution's folder.
+      problems: to train on, >= 1.
+      heldout: problems to measure on, >= 1; the five levels take turns.
+      seed: of the problems, and of all that is drawn.
+    """
+    folder = Path(out) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / name for name in ("train.jsonl", "heldout.jsonl", "base.jsonl")}
+    if not all(path.exists() for path in paths.values()):
+        write_whole(paths["train.jsonl"], _problems(generate("train", problems, seed, levels=_TRAIN_LEVELS)))
+        write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed)))
+        write_whole(paths["base.jsonl"], worked(generate("train", problems, seed + 1, levels=WORKED_LEVELS)))
+    settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
+    files = {"problems": str(paths["train.jsonl"]), "heldout": str(paths["heldout.jsonl"]), "base_data": str(paths["base.jsonl"])}
+    return EvolutionConfig.from_mapping({**settings, **files, "base": str(BOOTSTRAP), "seed": seed})
+
+
+def _problems(records: Sequence[Record]) -> str:
+    """Questions with their keys and levels, one JSON object a line; no solutions."""
+    return _lines({"question": r.problem.question, "id": r.problem.id, "answer": r.answer, "level": r.level} for r in records)
+
+
+def worked(records: Sequence[Record]) -> str:
+    """Worked programs as SFT data.
+
+    Raises:
+      ValueError: one is of a level whose programs nano may learn from its own search only.
+    """
+    hard = [record.level for record in records if record.level not in WORKED_LEVELS]
+    if hard:
+        raise ValueError(f"a worked program of level {hard[0]}: only those of levels {WORKED_LEVELS} may be trained on")
+    return _lines({"prompt": steps.prompt_of(r.problem.question), "completion": r.solution, "problem": r.problem.id} for r in records)
+
+
+def _lines(rows: Iterable[Mapping[str, object]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

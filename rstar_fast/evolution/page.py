@@ -1,0 +1,132 @@
+"""The summary page of an evolution: tables and a plot, as one HTML file, a PNG and a JSON file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rstar_fast.evolution.stages import write_whole
+from rstar_fast.evolution.summary import EvolutionSummary, RoundSummary, to_mapping
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; background: #fff }
+table { border-collapse: collapse; margin: 1em 0 2em } th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right }
+th:first-child, td:first-child { text-align: left } th { font-weight: 600 } img { max-width: 100% }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } th, td { border-color: #444 } img { background: #fff } }
+"""
+_LINES = {"greedy": "o-", "search": "s-", "control greedy": "o:", "control search": "s:"}
+
+Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the header
+
+
+def tables(summary: EvolutionSummary) -> list[Table]:
+    """What the page and the terminal show; a measure that is not taken yet is "-"."""
+    rounds = summary.rounds
+    found: list[Table] = []
+    levels = list(rounds[0].solved) if rounds else []
+    header = ["", *(f"round {r.round}" for r in rounds)]
+    solved = [[_level(level), *(str(r.solved.get(level, "-")) for r in rounds)] for level in levels]
+    kinds = [[f"{kind} problems", *(str(r.difficulty.get(kind, "-")) for r in rounds)] for kind in ("easy", "medium", "hard")]
+    found.append(("Training problems solved", [header, *solved, *kinds]))
+    names = list(dict.fromkeys(name for r in rounds for name in r.measures))
+    places = list(dict.fromkeys(place for r in rounds for of in r.measures.values() for place in of))
+    for place in sorted(places, key=lambda place: (place != "all", place != "frontier", place)):
+        rows = [[name, *(str(r.measures.get(name, {}).get(place, "-")) for r in rounds)] for name in names]
+        title = {"all": "All held-out problems", "frontier": f"Frontier: level {', '.join(summary.frontier)}"}.get(place, f"Held-out problems of level {place}")
+        found.append((title, [header, *rows]))
+    gains = [
+        [f"{what}, {'all' if place == 'all' else 'frontier'}", *(str(r.over_control.get(what, {}).get(place, "-")) for r in rounds)]
+        for what in ("greedy", "search")
+        for place in ("all", "frontier")
+    ]
+    if any(r.over_control for r in rounds):
+        found.append(("Over the control of equal compute, points", [header, *gains]))
+    if summary.over_first:
+        rows = [[f"{what}, {place}", str(gain)] for what, by in summary.over_first.items() for place, gain in by.items()]
+        found.append(("Last round over the first, points", [["", "gain"], *rows]))
+    found.append(("PPM on pairs of held-out problems", [header, *_ppm_rows(rounds)]))
+    spent = [["tokens generated", *(f"{r.tokens:,}" for r in rounds)], ["hours", *(f"{r.hours:.2f}" for r in rounds)]]
+    found.append(("Spent", [header, *spent]))
+    return found
+
+
+def _level(level: str) -> str:
+    return "all" if level == "all" else f"level {level}"
+
+
+def _ppm_rows(rounds: Sequence[RoundSummary]) -> list[list[str]]:
+    rows = []
+    for title, name in (("all pairs", "all"), ("pairs of steps", "steps"), ("pairs of solutions", "final")):
+        cells = []
+        for r in rounds:
+            share = (r.ppm or {}).get("pairs", {}).get(name)
+            cells.append("-" if share is None else f"{share['accuracy']:.1%} ({share['low']:.1%} to {share['high']:.1%}), {share['pairs']} pairs")
+        rows.append([title, *cells])
+    errors = [(r.ppm or {}).get("calibration", {}).get("error") for r in rounds]
+    rows.append(["calibration error", *("-" if error is None else f"{error:.3f}" for error in errors)])
+    return rows
+
+
+def write_page(summary: EvolutionSummary) -> Path:
+    """Writes summary.json, summary.png and summary.html into the evolution's folder; the path of the last.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    folder = summary.folder
+    write_whole(folder / "summary.json", json.dumps(to_mapping(summary), indent=1) + "\n")
+    png = _plot(summary)
+    if png:
+        partial = folder / "summary.png.tmp"
+        partial.write_bytes(png)
+        partial.replace(folder / "summary.png")
+    write_whole(folder / "summary.html", _html(summary, png))
+    return folder / "summary.html"
+
+
+def _html(summary: EvolutionSummary, png: bytes) -> str:
+    parts = [f"<!doctype html><meta charset=utf-8><title>Evolution</title><style>{_STYLE}</style><h1>Evolution</h1>"]
+    parts.append("<p>Shares with their 95% intervals (Wilson); gains in points with those of a paired bootstrap.</p>")
+    if png:
+        parts.append(f'<img alt="accuracy by round" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
+    for title, (header, *rows) in tables(summary):
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        parts.append(f"<h2>{html.escape(title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    return "\n".join(parts) + "\n"
+
+
+def _plot(summary: EvolutionSummary) -> bytes:
+    """Accuracy by round, on all and on the frontier's problems, as a PNG; empty where nothing is measured or matplotlib is missing."""
+    measured = [r for r in summary.rounds if r.measures]
+    if not measured:
+        return b""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return b""
+    places = ["all", *(["frontier"] if summary.frontier else [])]
+    figure = Figure(figsize=(5.5 * (len(places) + 1), 4), layout="constrained")
+    axes = figure.subplots(1, len(places) + 1)
+    for axis, place in zip(axes, places, strict=False):
+        names = list(dict.fromkeys(name for r in measured for name in r.measures))
+        for name in names:
+            points = [(r.round, r.measures[name][place]) for r in measured if place in r.measures.get(name, {})]
+            shares = [share for _, share in points]
+            errors = [[s.value - s.interval[0] for s in shares], [s.interval[1] - s.value for s in shares]]
+            axis.errorbar([k for k, _ in points], [s.value for s in shares], errors, fmt=_LINES.get(name, "x--"), capsize=2, label=name, lw=1)
+        axis.set(title=f"held-out problems: {place}", xlabel="round", ylabel="right", ylim=(0, 1), xticks=[r.round for r in measured])
+    axes[0].legend(fontsize=7)
+    axis = axes[-1]
+    for level in measured[0].solved:
+        points = [(r.round, r.solved[level].value) for r in measured if level in r.solved]
+        axis.plot(*zip(*points, strict=True), "o-", label=_level(level))
+    axis.set(title="training problems solved", xlabel="round", ylim=(0, 1), xticks=[r.round for r in measured])
+    axis.legend(fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

@@ -1,0 +1,278 @@
+"""The stages of an evolution: what each makes, and of what.
+
+    round-k/search, search-2 ...     run folders: the training problems, then those that are unsolved, with more rollouts
+    round-k/data                     what is extracted from them
+    round-k/policy                   trained on it from the base
+    round-k/heldout-search, -data    the same of held-out problems: what the PPM's accuracy is measured on
+    round-k/ppm                      trained on the pairs from the policy
+    round-k/control                  the previous policy, trained on the previous data for as many updates
+    round-k/evaluation, ...          run folders of the searches that measure the round's models, and the control
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rstar_fast.config import SearchConfig
+from rstar_fast.evolution import measuring
+from rstar_fast.evolution.config import EvolutionConfig, RoundConfig, seed_of
+from rstar_fast.evolution.stages import Record, Records, Stage
+from rstar_fast.extraction import extract
+from rstar_fast.search import search
+from rstar_fast.storage import ProblemFile, load_run, read_problems
+from rstar_fast.training.policy import train_policy
+from rstar_fast.training.ppm import train_ppm
+from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, SearchResult
+
+# The parts of a round that draw: the seed of each is its own (`seed_of`). Passes of the search count on from SEARCH.
+_POLICY, _PPM, _CONTROL, _HELDOUT, _GREEDY, _SAMPLES, _INFERENCE, _SEARCH = range(8)
+_DATA_FORMAT = "parquet"
+
+
+class Rounds:
+    """An evolution's stages, in order.
+
+    Args:
+      config: the evolution.
+      records: its folder.
+      progress: is told the events of searches, and how far trainings are: (stage, what).
+    """
+
+    def __init__(self, config: EvolutionConfig, records: Records, progress: Callable[[Stage, Any], object] | None = None) -> None:
+        self._config, self._records, self._progress = config, records, progress
+        self._train, self._heldout = problems_of(config)
+
+    def stages(self) -> Iterator[Stage]:
+        """All stages, done or not."""
+        for number, round_ in enumerate(self._config.rounds, 1):
+            yield from self._round(number, round_)
+
+    def _round(self, k: int, round_: RoundConfig) -> Iterator[Stage]:
+        def stage(name: str, says: str, problems: int, work: Callable[..., Record], *arguments: Any) -> Stage:
+            made = Stage(k, name, says, problems, lambda: work(made, *arguments))
+            return made
+
+        total, held = len(self._train.problems), len(self._heldout.problems)
+        yield stage("search", f"search {total} problems, {_said(round_.search)}", total, self._search, round_, 0)
+        for at, rollouts in enumerate(round_.again, 1):
+            yield stage(f"search-{at + 1}", f"search the unsolved again, {rollouts} rollouts", total, self._search, round_, at)
+        yield stage("extract", "extract solutions and pairs", 0, self._extract, round_)
+        yield stage("policy", "train the policy from the base", 0, self._policy, round_)
+        yield stage("heldout-search", f"search {held} held-out problems alike", held, self._search_heldout, round_)
+        yield stage("heldout-extract", "extract their pairs", 0, self._extract_heldout, round_)
+        yield stage("ppm", "train the PPM from the policy", 0, self._ppm, round_)
+        yield stage("greedy", "measure the policy, greedy", held, self._measure_greedy, "policy")
+        yield stage("samples", f"measure the policy, {self._config.evaluation.samples} samples", held, self._measure_samples)
+        yield stage("evaluation", "measure the policy and the PPM, search", held, self._measure_search, "policy")
+        if self._config.control and self._previous_data(k) is not None:
+            yield stage("control", "train the control: the previous policy, on the previous data", 0, self._control, round_)
+            yield stage("control-greedy", "measure the control, greedy", held, self._measure_greedy, "control")
+            yield stage("control-evaluation", "measure the control, search", held, self._measure_search, "control")
+
+    # --- what the stages do ------------------------------------------------------------------------------------------
+
+    def _search(self, stage: Stage, round_: RoundConfig, at: int) -> Record:
+        problems: Sequence[Problem] = self._train.problems
+        config = round_.search
+        if at:
+            solved = self._solved(stage.round, at)
+            problems = [problem for problem in problems if problem.id not in solved]
+            config = dataclasses.replace(config, rollouts=round_.again[at - 1])
+        counts = {"searched": len(problems), "solved_before": len(self._train.problems) - len(problems)}
+        if not problems:
+            return counts | {"solved": 0, "solved_by_level": {}, "failed": 0, "tokens": 0}
+        return counts | self._searched(stage, problems, self._train.answers, config, seed_of(self._config, stage.round, _SEARCH + at))
+
+    def _searched(
+        self, stage: Stage, problems: Sequence[Problem], answers: Mapping[str, str], config: SearchConfig, seed: int
+    ) -> dict[str, Any]:
+        """Searches with the models of the round before, into the run folder of the stage's name."""
+        before = self._folder(stage, back=1)
+        first = stage.round == 1
+        policy = (self._config.bootstrap or self._config.base) if first else str(before / "policy")
+        results = search(
+            problems,
+            policy=self._engine(policy),
+            ppm="nano" if not config.annotation.needs_scorer else str(before / "ppm"),
+            config=dataclasses.replace(config, seed=seed),
+            answers={problem.id: answers[problem.id] for problem in problems},
+            run_dir=self._folder(stage) / stage.name,
+            progress=self._events(stage),
+        )
+        solved, failed, tokens = 0, 0, 0
+        levels: Counter[str] = Counter()
+        for result in results:
+            solved += _is_solved(result)
+            levels[self._train.labels.get(result.problem.id, {}).get("level", "")] += _is_solved(result)
+            failed += result.failure is not None and result.failure.kind.value != "no answer"
+            tokens += result.stats.policy_tokens
+        if failed == len(problems):
+            raise RstarError(f"round {stage.round}, {stage.name}: no problem could be searched, the first: {results[0].failure}")
+        return {"solved": solved, "solved_by_level": dict(levels), "failed": failed, "tokens": tokens}
+
+    def _extract(self, stage: Stage, round_: RoundConfig) -> Record:
+        runs = [self._folder(stage) / name for name in _passes(round_)]
+        runs = [run for run in runs if run.exists()]
+        if not sum(self._record(stage, name)["solved"] for name in _passes(round_)):
+            raise RstarError(f"round {stage.round} solved no problem: give easier problems, more rollouts, or a better bootstrap policy")
+        seed = seed_of(self._config, stage.round, 0)
+        summary = extract(
+            runs, self._folder(stage) / "data", config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed)
+        )
+        return summary.to_mapping()
+
+    def _policy(self, stage: Stage, round_: RoundConfig) -> Record:
+        config = dataclasses.replace(round_.policy_training, seed=seed_of(self._config, stage.round, _POLICY))
+        return self._trained(stage, "policy", self._sft(stage), self._config.base, config)
+
+    def _control(self, stage: Stage, round_: RoundConfig) -> Record:
+        updates = self._record(stage, "policy")["updates"]
+        config = dataclasses.replace(round_.policy_training, seed=seed_of(self._config, stage.round, _CONTROL), updates=updates)
+        previous = self._config.base if stage.round == 1 else str(self._folder(stage, back=1) / "policy")
+        data = self._previous_data(stage.round)
+        assert data is not None
+        return self._trained(stage, "control", data, previous, config)
+
+    def _ppm(self, stage: Stage, round_: RoundConfig) -> Record:
+        folder = self._folder(stage)
+        config = dataclasses.replace(round_.ppm_training, seed=seed_of(self._config, stage.round, _PPM))
+        if not self._record(stage, "extract")["pairs"]:
+            raise RstarError(
+                f"round {stage.round} found no pairs for the PPM: no problem has both right and wrong steps; give harder problems, or more rollouts"
+            )
+        pairs, heldout = (folder / data / f"pairs.{_DATA_FORMAT}" for data in ("data", "heldout-data"))
+        measured = heldout if self._record(stage, "heldout-extract")["pairs"] else None
+        return self._trained(stage, "ppm", pairs, str(folder / "policy"), config, measured)
+
+    def _search_heldout(self, stage: Stage, round_: RoundConfig) -> Record:
+        return self._searched(
+            stage, self._heldout.problems, self._heldout.answers, round_.search, seed_of(self._config, stage.round, _HELDOUT)
+        )
+
+    def _extract_heldout(self, stage: Stage, round_: RoundConfig) -> Record:
+        folder = self._folder(stage)
+        if not self._record(stage, "heldout-search")["solved"]:
+            return {"pairs": 0}  # a pair takes something right
+        config = dataclasses.replace(round_.extraction, format=_DATA_FORMAT, mix={})
+        return extract(folder / "heldout-search", folder / "heldout-data", config=config).to_mapping()
+
+    def _measure_greedy(self, stage: Stage, model: str) -> Record:
+        return measuring.greedy(
+            self._heldout, self._engine(str(self._folder(stage) / model)), self._search_settings(stage, _GREEDY), self._events(stage)
+        )
+
+    def _measure_samples(self, stage: Stage) -> Record:
+        folder, evaluation = self._folder(stage), self._config.evaluation
+        settings = self._search_settings(stage, _SAMPLES)
+        policy = self._engine(str(folder / "policy"))
+        return measuring.samples(self._heldout, policy, str(folder / "ppm"), evaluation.samples, settings, self._events(stage))
+
+    def _measure_search(self, stage: Stage, model: str) -> Record:
+        folder = self._folder(stage)
+        config = self._search_settings(stage, _INFERENCE)
+        policy = self._engine(str(folder / model))
+        return measuring.search(self._heldout, policy, str(folder / "ppm"), config, folder / stage.name, self._events(stage))
+
+    # --- what they share ---------------------------------------------------------------------------------------------
+
+    def _trained(self, stage: Stage, kind: str, data: Path, policy: str, config: Any, heldout: Path | None = None) -> Record:
+        """Trains in this process, or by the launcher's command, which gets the same settings in a file."""
+        out = self._folder(stage) / stage.name
+        if not self._config.launcher:
+            train: Callable[..., Any] = train_ppm if kind == "ppm" else train_policy
+            extra = {"heldout": heldout} if heldout is not None else {}
+            train(data, out, policy=policy, config=config, progress=self._updates(stage), **extra)
+        else:
+            settings = self._folder(stage) / "records" / f"{stage.name}.yaml"
+            settings.write_text(yaml.safe_dump(config.to_mapping()), "utf-8")
+            command = [*self._config.launcher, "-m", "rstar_fast.cli", "train-ppm" if kind == "ppm" else "train-policy", str(data)]
+            command += ["--policy", policy, "--out", str(out), "--config", str(settings)]
+            command += ["--heldout", str(heldout)] if heldout is not None else []
+            try:
+                done = subprocess.run(command, stdout=sys.stderr, check=False)
+            except OSError as error:
+                raise InvalidInput(f"launcher {self._config.launcher[0]!r} cannot be started: {error.strerror}") from error
+            if done.returncode:
+                raise RstarError(f"round {stage.round}, {stage.name}: the launcher ended with status {done.returncode}; what it wrote stands above")
+        return measuring.training(out)
+
+    def _solved(self, k: int, passes: int) -> set[str]:
+        """The training problems that the first passes of a round have solved."""
+        names = _passes(self._config.rounds[k - 1])[:passes]
+        folders = [self._records.folder(k) / name for name in names]
+        return {result.problem.id for folder in folders if folder.exists() for result in load_run(folder) if _is_solved(result)}
+
+    def _sft(self, stage: Stage) -> Path:
+        return self._folder(stage) / "data" / f"sft.{_DATA_FORMAT}"
+
+    def _previous_data(self, k: int) -> Path | None:
+        if k == 1:
+            return Path(self._config.base_data) if self._config.base_data is not None else None
+        return self._records.folder(k - 1) / "data" / f"sft.{_DATA_FORMAT}"
+
+    def _record(self, stage: Stage, name: str) -> Record:
+        record = self._records.get(stage.round, name)
+        assert record is not None, f"{name} comes before {stage.name}"
+        return record
+
+    def _folder(self, stage: Stage, back: int = 0) -> Path:
+        return self._records.folder(stage.round - back)
+
+    def _engine(self, policy: str) -> str:
+        return f"vllm:{policy}" if self._config.engine == "vllm" else policy
+
+    def _search_settings(self, stage: Stage, part: int) -> SearchConfig:
+        return dataclasses.replace(self._config.evaluation.search, seed=seed_of(self._config, stage.round, part))
+
+    def _events(self, stage: Stage) -> Callable[[ProgressEvent], object] | None:
+        return None if self._progress is None else partial(self._progress, stage)
+
+    def _updates(self, stage: Stage) -> Callable[[int, int, float], None] | None:
+        if self._progress is None:
+            return None
+        told = self._progress
+        return lambda done, total, loss: (told(stage, (done, total, loss)), None)[1]
+
+
+def problems_of(config: EvolutionConfig) -> tuple[ProblemFile, ProblemFile]:
+    """The training problems and those held out.
+
+    Raises:
+      InvalidInput: a problem has no answer, or is in both.
+    """
+    found = []
+    for name, path in (("problems", config.problems), ("heldout", config.heldout)):
+        given = read_problems(path)
+        without = [problem.id for problem in given.problems if problem.id not in given.answers]
+        if without:
+            raise InvalidInput(f"{len(without)} of {len(given.problems)} problems of {path} ({name}) have no answer, the first {without[0]!r}: add them")
+        found.append(given)
+    train, heldout = found
+    questions = {problem.question for problem in train.problems}
+    both = [problem.question for problem in heldout.problems if problem.question in questions]
+    if both:
+        raise InvalidInput(f"{len(both)} problems of {config.heldout} are in {config.problems} as well, the first {both[0][:80]!r}: hold out others")
+    most = config.evaluation.problems
+    return train, heldout if most is None else dataclasses.replace(heldout, problems=heldout.problems[:most])
+
+
+def _passes(round_: RoundConfig) -> list[str]:
+    """The run folders of a round's searches."""
+    return ["search", *(f"search-{at + 2}" for at in range(len(round_.again)))]
+
+
+def _is_solved(result: SearchResult) -> bool:
+    return any(trajectory.correct for trajectory in result.trajectories)
+
+
+def _said(config: SearchConfig) -> str:
+    return f"{config.rollouts} rollouts of {config.candidates} candidates, annotation {config.annotation.value}"

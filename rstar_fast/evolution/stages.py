@@ -1,0 +1,188 @@
+"""The state machine on disk: stages that are done leave a record, and are not done again.
+
+    evolution.json                 the settings; an evolution is continued with the same only
+    problems/                      files that came with the evolution (nano.py)
+    run.lock                       locked while a process works on it
+    round-1/records/search.json    what a stage gave, written as a whole when it is done
+    round-1/records/search.time    seconds that it has taken so far, kills included
+    round-1/...                    what the stages make (rounds.py)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rstar_fast.storage.folder import lock
+from rstar_fast.storage.manifest import differences, plain, sync_folder
+from rstar_fast.types import InvalidInput, RstarError
+
+FILE = "evolution.json"
+_FORMAT = "rstar_fast evolution"
+_CLOCK_S = 5.0
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the work that is done, or not.
+
+    Attributes:
+      round: its round, counted from 1.
+      name: unique in its round.
+      says: what it does, for a reader.
+      problems: most problems that it searches; 0 where it searches none.
+      work: does it, or goes on with it; gives what is to be recorded, as plain values.
+    """
+
+    round: int
+    name: str
+    says: str
+    problems: int
+    work: Callable[[], Record]
+
+
+class Records:
+    """What the stages of an evolution gave.
+
+    Args:
+      folder: of the evolution.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folder(self, round_: int) -> Path:
+        """A round's folder."""
+        return self._folder / f"round-{round_}"
+
+    def get(self, round_: int, stage: str) -> Record | None:
+        """What a stage gave, and the `seconds` it took; None where it is not done.
+
+        Raises:
+          InvalidInput: the record is damaged.
+        """
+        path = self._path(round_, stage)
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{path} is damaged ({error}): delete it, and the same command does this stage again") from None
+
+    def do(self, stage: Stage) -> Record:
+        """Does a stage that is not done, and records it.
+
+        Raises:
+          RstarError: it failed, or cannot be recorded; what has been done so far is kept.
+        """
+        path = self._path(stage.round, stage.name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _clock(path.with_suffix(".time")) as seconds:
+                record = plain(stage.work())
+            write_whole(path, json.dumps(record | {"seconds": round(seconds(), 1)}, indent=1) + "\n")
+        except OSError as error:
+            raise RstarError(
+                f"round {stage.round}, {stage.name}: {error.strerror or error} ({error.filename or path}): mend that, and the same command goes on"
+            ) from error
+        return record
+
+    def _path(self, round_: int, stage: str) -> Path:
+        return self.folder(round_) / "records" / f"{stage}.json"
+
+
+@contextmanager
+def opened(folder: Path, settings: Mapping[str, Any]) -> Iterator[Records]:
+    """Begins an evolution in a folder, or continues it; no other process can meanwhile.
+
+    Raises:
+      InvalidInput: it has other settings, another process works on it, or the folder holds something else.
+    """
+    settings = plain(settings)
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is a file: give a folder for the evolution")
+    path = folder / FILE
+    known = {"run.lock", f"{FILE}.tmp", "problems"}
+    others = sorted({entry.name for entry in folder.iterdir()} - known) if folder.exists() else []
+    if others and not path.exists():
+        raise InvalidInput(f"{folder} holds {others[0]!r} but no evolution: give a new or an empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = lock(folder)
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be used for an evolution: {error.strerror}; give another") from error
+    try:
+        before = load_settings(folder)
+        if before is None:
+            write_whole(path, json.dumps({"format": _FORMAT, "settings": settings}, indent=1) + "\n")
+        elif changed := differences(before, settings):
+            raise InvalidInput(
+                f"{folder} was begun with {'; '.join(changed)}: continue it with the same settings, or give another folder"
+            )
+        yield Records(folder)
+    finally:
+        os.close(descriptor)
+
+
+def load_settings(folder: Path) -> Mapping[str, Any] | None:
+    """The settings of the evolution in a folder; None where there is none.
+
+    Raises:
+      InvalidInput: they are damaged.
+    """
+    path = folder / FILE
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        if data["format"] != _FORMAT:
+            raise KeyError("format")
+        return data["settings"]  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy, or give another folder") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that after any crash the old one or the new one is there."""
+    partial = path.with_name(f"{path.name}.tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _clock(path: Path) -> Iterator[Callable[[], float]]:
+    """Seconds that a stage has taken, those before a kill included: a thread writes them down now and then."""
+    before = 0.0
+    with suppress(OSError, ValueError):
+        before = float(path.read_text("utf-8"))
+    started, ended = time.monotonic(), threading.Event()
+
+    def seconds() -> float:
+        return before + time.monotonic() - started
+
+    def tick() -> None:
+        while not ended.wait(_CLOCK_S):
+            with suppress(OSError):  # a full disk is the stage's own to tell
+                path.with_suffix(".time.tmp").write_text(f"{seconds():.1f}", "utf-8")
+                path.with_suffix(".time.tmp").replace(path)
+
+    thread = threading.Thread(target=tick, name="rstar_fast.evolution.clock", daemon=True)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,344 @@
+"""Evolution: its settings, the state machine on disk, the summary, and nano's own, whose harder levels no worked program reaches."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rstar_fast import steps
+from rstar_fast.config import Annotation
+from rstar_fast.evolution import EvolutionConfig, nano, plan, rounds, stages, summarise, summary
+from rstar_fast.evolution.config import PAPER_ROUNDS
+from rstar_fast.evolution.page import tables, write_page
+from rstar_fast.evolution.stages import Records, Stage, opened
+from rstar_fast.nano import LEVELS, WORKED_LEVELS, generate
+from rstar_fast.training import nano as bootstrap
+from rstar_fast.types import InvalidInput, RstarError
+
+FILES = {"problems": "train.jsonl", "heldout": "heldout.jsonl", "base": "some/policy"}
+
+
+def problem_files(folder: Path, train: int = 4, heldout: int = 6) -> dict[str, str]:
+    for name, count in (("train", train), ("heldout", heldout)):
+        (folder / f"{name}.jsonl").write_text(nano._problems(generate(name, count, 3)), "utf-8")
+    return {"problems": str(folder / "train.jsonl"), "heldout": str(folder / "heldout.jsonl"), "base": "some/policy"}
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_the_rounds_are_those_of_the_paper() -> None:
+    config = EvolutionConfig.from_mapping(FILES)
+    told = [(round_.search.annotation, round_.search.rollouts, round_.again) for round_ in config.rounds]
+    assert told == [
+        (Annotation.TERMINAL, 8, ()),
+        (Annotation.TERMINAL, 16, ()),
+        (Annotation.PPM, 16, ()),
+        (Annotation.PPM, 16, (64, 128)),
+    ]
+    assert EvolutionConfig(**FILES) == config
+
+
+def test_settings_of_every_round_are_overridden_by_its_own() -> None:
+    config = EvolutionConfig.from_mapping(
+        {
+            **FILES,
+            "search": {"candidates": 3, "rollouts": 7},
+            "policy_training": {"epochs": 5},
+            "rounds": [{"search": {"rollouts": 2}}, {"policy_training": {"epochs": 1}, "search": {"annotation": "ppm"}, "again": [9]}],
+        }
+    )
+    first, second = config.rounds
+    assert (first.search.candidates, first.search.rollouts, first.policy_training.epochs) == (3, 2, 5)
+    assert (second.search.candidates, second.search.rollouts, second.policy_training.epochs, second.again) == (3, 7, 1, (9,))
+    assert first.search.annotation is Annotation.TERMINAL and second.search.annotation is Annotation.PPM
+
+
+def test_settings_go_to_a_mapping_and_back() -> None:
+    config = EvolutionConfig.from_mapping({**FILES, "rounds": PAPER_ROUNDS[:2], "launcher": ["accelerate", "launch"], "seed": 3})
+    assert EvolutionConfig.from_mapping(json.loads(json.dumps(config.to_mapping()))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"base": None}, "base is missing: an evolution needs problems, heldout and base"),
+        ({"rounds": []}, r"rounds is \(\): give a list with at least one round"),
+        ({"rounds": "four"}, "rounds is 'four': give a list"),
+        ({"rounds": [3]}, "a round is 3: give a mapping such as"),
+        ({"rounds": [{"serch": {}}]}, "unknown round setting 'serch': the settings are again, extraction"),
+        ({"rounds": [{"search": {"annotation": "ppm"}}]}, "round 1 has annotation=\"ppm\", but there is no PPM before it"),
+        ({"rounds": [{"search": {"annotation": "inference"}}]}, 'annotation="inference", which makes no training data'),
+        ({"rounds": [{"again": 64}]}, "again is 64: give a list of rollouts"),
+        ({"rounds": [{"again": [0]}]}, "rollouts in again is 0: give an integer >= 1"),
+        ({"search": {"candidates": 0}}, "candidates is 0"),
+        ({"search": 3}, "search is 3: give a mapping of its settings"),
+        ({"evaluation": {"search": {"annotation": "terminal"}}}, 'an evaluation has annotation="terminal": give "inference"'),
+        ({"evaluation": {"samples": 0}}, "samples is 0"),
+        ({"engine": "sglang"}, "engine is 'sglang': give 'transformers' or 'vllm'"),
+        ({"launcher": "accelerate launch"}, "launcher is 'accelerate launch': give a list of words"),
+        ({"control": 1}, "control is 1: give true or false"),
+        ({"colour": 1}, "unknown evolution setting 'colour'"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_settings_are_told_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        EvolutionConfig.from_mapping({**FILES, **settings})
+
+
+def test_parts_draw_from_seeds_of_their_own() -> None:
+    config = EvolutionConfig.from_mapping({**FILES, "seed": 5})
+    from rstar_fast.evolution.config import seed_of
+
+    seeds = [seed_of(config, k, part) for k in range(1, 6) for part in range(12)]
+    others = [seed_of(dataclasses.replace(config, seed=6), k, part) for k in range(1, 6) for part in range(12)]
+    assert len({*seeds, *others}) == 120
+
+
+def test_a_problem_without_a_key_or_in_both_files_is_refused(tmp_path: Path) -> None:
+    files = problem_files(tmp_path)
+    path = tmp_path / "train.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([*lines, json.dumps({"question": "What is 2 + 2?", "id": "no key"})]), "utf-8")
+    with pytest.raises(InvalidInput, match=r"1 of 5 problems of .*train.jsonl \(problems\) have no answer, the first 'no key': add them"):
+        rounds.problems_of(EvolutionConfig.from_mapping(files))
+    path.write_text("\n".join([*lines, (tmp_path / "heldout.jsonl").read_text("utf-8").splitlines()[0]]), "utf-8")
+    with pytest.raises(InvalidInput, match="1 problems of .*heldout.jsonl are in .*train.jsonl as well"):
+        rounds.problems_of(EvolutionConfig.from_mapping(files))
+
+
+def test_a_plan_counts_what_the_rounds_would_take(tmp_path: Path) -> None:
+    files = problem_files(tmp_path, train=40)
+    small = plan({**files, "rounds": [{"search": {"rollouts": 2, "candidates": 4}}], "control": False})
+    assert [stage.name for stage in small.stages] == ["search", "extract", "policy", "heldout-search", "ppm", "greedy", "samples", "evaluation"]
+    twice = plan({**files, "rounds": [{"search": {"rollouts": 2, "candidates": 8}}], "control": False})
+    assert twice.stages[0].tokens == 2 * small.stages[0].tokens > 0
+    assert small.tokens == sum(stage.tokens for stage in small.stages) and small.steps > 0 and small.disk > 0
+    names = [(stage.round, stage.name) for stage in plan(files).stages]
+    assert (1, "control") not in names and (2, "control") in names and (4, "search-3") in names
+
+
+# --- the state machine -----------------------------------------------------------------------------------------------
+
+
+def stage(name: str, work: Callable[[], Any], round_: int = 1) -> Stage:
+    return Stage(round_, name, f"does {name}", 0, work)
+
+
+def test_what_is_done_is_recorded_as_a_whole_and_not_before(tmp_path: Path) -> None:
+    with opened(tmp_path / "e", {"a": 1}) as records:
+        assert records.get(1, "search") is None
+        seen: list[bool] = []
+        record = records.do(stage("search", lambda: (seen.append(records.get(1, "search") is None), {"solved": 3})[1]))
+        assert record == {"solved": 3} and seen == [True]
+        recorded = records.get(1, "search")
+        assert recorded is not None and recorded["solved"] == 3 and recorded["seconds"] >= 0
+
+
+def test_seconds_before_a_kill_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path / "e", {}) as records:
+        clock = records.folder(1) / "records" / "search.time"
+        clock.parent.mkdir(parents=True)
+        clock.write_text("100.0")
+        records.do(stage("search", dict))
+        recorded = records.get(1, "search")
+        assert recorded is not None and 100 <= recorded["seconds"] < 110
+
+
+def test_the_clock_is_written_down_while_a_stage_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "_CLOCK_S", 0.01)
+    with opened(tmp_path / "e", {}) as records:
+        path = records.folder(1) / "records" / "search.time"
+
+        def work() -> dict[str, Any]:
+            while not path.exists() or not float(path.read_text() or 0):
+                pass
+            return {}
+
+        records.do(stage("search", work))
+
+
+def test_a_stage_that_fails_is_not_done(tmp_path: Path) -> None:
+    def full() -> Any:
+        raise OSError(28, "No space left on device", "round-1/x")
+
+    with opened(tmp_path / "e", {}) as records:
+        with pytest.raises(RstarError, match=r"round 1, search: No space left on device \(round-1/x\): mend that, and the same command goes on"):
+            records.do(stage("search", full))
+        assert records.get(1, "search") is None
+
+
+def test_an_evolution_goes_on_with_its_own_settings_only(tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    with opened(folder, {"seed": 1, "search": {"rollouts": 8}}):
+        pass
+    with opened(folder, {"seed": 1, "search": {"rollouts": 8}}):
+        pass
+    with pytest.raises(InvalidInput, match="was begun with search.rollouts=8, not search.rollouts=9: continue it"), opened(
+        folder, {"seed": 1, "search": {"rollouts": 9}}
+    ):
+        pass
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    with pytest.raises(InvalidInput, match="holds 'letters.txt' but no evolution"), opened(tmp_path, {}):
+        pass
+    with pytest.raises(InvalidInput, match="is a file: give a folder"), opened(tmp_path / "letters.txt", {}):
+        pass
+    assert (tmp_path / "letters.txt").read_text() == "dear" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_processes_do_not_work_on_one_evolution(tmp_path: Path) -> None:
+    with opened(tmp_path / "e", {}), pytest.raises(InvalidInput, match="is being written by process"), opened(tmp_path / "e", {}):
+        pass
+
+
+def test_damaged_files_are_told(tmp_path: Path) -> None:
+    with opened(tmp_path / "e", {}) as records:
+        records.do(stage("search", dict))
+        (records.folder(1) / "records" / "search.json").write_text("{")
+        with pytest.raises(InvalidInput, match=r"search.json is damaged .*: delete it"):
+            records.get(1, "search")
+    (tmp_path / "e" / "evolution.json").write_text("[]")
+    with pytest.raises(InvalidInput, match=r"evolution.json is damaged .*: restore it"), opened(tmp_path / "e", {}):
+        pass
+
+
+# --- the summary -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """An evolution of two rounds with hand-made records: 20 held-out problems, four of each level."""
+    files = problem_files(tmp_path, train=10, heldout=20)
+    config = EvolutionConfig.from_mapping({**files, "rounds": PAPER_ROUNDS[:2]})
+    folder = tmp_path / "e"
+    with opened(folder, config.to_mapping()) as records:
+        for k in (1, 2):
+            right = [(k if at % 5 == 3 else 16 if at % 5 < 3 else 0) * (at < 15 or at % 5 < 3) for at in range(20)]
+            correct = [at % 5 < 2 + k for at in range(20)]
+            made: dict[str, dict[str, Any]] = {
+                "search": {"solved": 4 + k, "solved_by_level": {"1": 2, "2": 2, "3": k}, "tokens": 1000},
+                "search-2": {"solved": 1, "solved_by_level": {"4": 1}, "tokens": 500},
+                "extract": {"problems": {"easy": 3, "medium": 3, "hard": 4}},
+                "policy": {"updates": 10},
+                "greedy": {"correct": correct, "tokens": 10},
+                "evaluation": {"correct": [*correct[:-1], None], "tokens": 20},
+                "samples": {"samples": 16, "right": right, "majority": correct, "ppm": correct, "logprob": correct, "tokens": 5},
+                "control-greedy": {"correct": [at % 5 < 3 for at in range(20)], "tokens": 1},
+                "ppm": {"evaluation": {"pairs": {"all": {"accuracy": 0.9, "low": 0.8, "high": 0.95, "pairs": 40}}, "calibration": {"error": 0.1}}},
+            }
+            for name, record in made.items():
+                records.do(stage(name, lambda record=record: record, k))
+    return folder
+
+
+def test_the_summary_counts_by_level_and_at_the_frontier(recorded: Path) -> None:
+    found = summarise(recorded)
+    assert found.frontier == ()  # level 4: 3 of 4 pass, level 5: none
+    first, second = found.rounds
+    assert (first.solved["all"].count, first.solved["all"].total, first.solved["4"].count) == (6, 10, 1)
+    assert first.difficulty == {"easy": 3, "medium": 3, "hard": 4}
+    assert (first.measures["greedy"]["all"].count, second.measures["greedy"]["all"].count) == (12, 16)
+    assert first.measures["search"]["all"].total == 19
+    assert (first.measures["pass@16"]["4"].count, first.measures["pass@16"]["5"].count) == (3, 0)
+    assert first.tokens == 1536
+    assert second.over_control["greedy"]["all"].value == pytest.approx(0.2) and "search" not in second.over_control
+    assert found.over_first["greedy"]["all"].value == pytest.approx(0.2)
+
+
+def test_the_frontier_are_levels_of_middling_pass_rate(recorded: Path) -> None:
+    levels = ["1"] * 10 + ["2"] * 10 + ["3"] * 10 + ["4"] * 10
+    right = [1] * 10 + [1] * 7 + [0] * 3 + [1] * 3 + [0] * 7 + [1] * 2 + [0] * 8
+    assert summary._frontier({"right": right}, levels) == ("2", "3")
+    assert summary._frontier(None, levels) == ()
+
+
+def test_the_page_shows_the_numbers_and_stands_alone(recorded: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = write_page(summarise(recorded)).read_text("utf-8")
+    assert "60.0% (38.7% to 78.1%)" in page and "data:image/png;base64," in page and "http" not in page
+    assert (recorded / "summary.png").read_bytes().startswith(b"\x89PNG")
+    data = json.loads((recorded / "summary.json").read_text("utf-8"))
+    assert data["rounds"][1]["measures"]["greedy"]["all"] == {"share": 0.8, "low": 0.584, "high": 0.9193, "of": 20}
+    assert all(len(row) == len(rows[0]) for _, rows in tables(summarise(recorded)) for row in rows)
+
+
+def test_an_evolution_that_has_just_begun_has_a_summary(tmp_path: Path) -> None:
+    files = problem_files(tmp_path)
+    with opened(tmp_path / "e", EvolutionConfig.from_mapping(files).to_mapping()):
+        pass
+    found = summarise(tmp_path / "e")
+    assert found.rounds == () and found.over_first == {}
+    assert "Evolution" in write_page(found).read_text("utf-8")
+    with pytest.raises(InvalidInput, match="holds no evolution"):
+        summarise(tmp_path)
+
+
+# --- nano: what it may learn from ------------------------------------------------------------------------------------
+
+
+def hard_programs() -> set[str]:
+    """Every line of a worked program of the harder levels that the easy levels lack, among many problems."""
+    lines = {level: {line for r in generate("train", 300, 9, levels=[level]) for line in r.solution.splitlines()} for level in LEVELS}
+    easy = set().union(*(lines[level] for level in WORKED_LEVELS))
+    return set().union(*(lines[level] for level in LEVELS if level not in WORKED_LEVELS)) - easy
+
+
+def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp_path: Path) -> None:
+    config = nano.nano_evolution(tmp_path, problems=60, heldout=20)
+    for path in (config.problems, config.heldout):
+        rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+        assert {row["level"] for row in rows} == set(LEVELS)
+        assert all(set(row) == {"question", "id", "answer", "level"} for row in rows)
+        assert not any(marker in json.dumps(row) for row in rows for marker in steps.MARKERS)
+    assert config.base_data is not None
+    level_of = {steps.prompt_of(r.problem.question): r.level for r in generate("train", 60, 1, levels=WORKED_LEVELS)}
+    base = [json.loads(line) for line in Path(config.base_data).read_text("utf-8").splitlines()]
+    assert {level_of[row["prompt"]] for row in base} == set(WORKED_LEVELS)
+
+
+def test_a_worked_program_of_a_harder_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="a worked program of level 4"):
+        nano.worked(generate("train", 2, 0, levels=(3, 4)))
+
+
+def test_the_bootstrap_reads_no_worked_program_of_a_harder_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All that reaches the tokenizer's training and the policy's is caught, with a canary in each harder program."""
+    canary = "zyxwv"
+    read: list[str] = []
+
+    def marked(*arguments: Any, **settings: Any) -> list[Any]:
+        records = generate(*arguments, **settings)
+        return [r if r.level in WORKED_LEVELS else dataclasses.replace(r, solution=r.solution.replace("print", canary)) for r in records]
+
+    def lesson_of(record: Any) -> str:
+        read.append(real(record))
+        return read[-1]
+
+    real = bootstrap.lesson_of
+    monkeypatch.setattr(bootstrap, "generate", marked)
+    monkeypatch.setattr(bootstrap, "lesson_of", lesson_of)
+    monkeypatch.setattr(bootstrap, "_CHUNK_PROBLEMS", 40)
+    settings = bootstrap.PolicySettings(tokens=3_000, batch_tokens=1_000)
+    trainer = bootstrap.PolicyTrainer(tmp_path, settings, resume=False)
+    before = len(read)
+    trainer.run()
+    assert before > 1_000 and len(read) > before
+    assert not any(canary in text for text in read)
+    assert sum(steps.CODE not in text for text in read) > 100  # questions of harder levels are read
+    vocabulary = trainer.tokenizer.get_vocab()
+    assert "zyx" not in "".join(vocabulary) and canary not in vocabulary
+    assert any(canary in r.solution for r in marked("train", 10, 0))
+
+
+def test_harder_levels_have_programs_of_their_own() -> None:
+    """Else there would be nothing to learn, and the tests above could not fail."""
+    assert len(hard_programs()) > 500
