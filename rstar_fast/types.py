@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import itertools
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -520,3 +520,4 @@ class Finished:
 
 
 ProgressEvent = Expansion | Finished
+TrainingProgress = Callable[[int, int, float], None]  # updates done, updates in all, loss of the last

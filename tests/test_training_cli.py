@@ -19,15 +19,13 @@ from rstar_fast.cli import app, train_commands
 
 # What every process of a training runs: both commands, one after the other.
 BOTH = """
-import sys, torch
+import os, sys, torch
 torch.set_num_threads(1)
 from rstar_fast.cli import app
 from transformers import TrainingArguments
-print("of", TrainingArguments().world_size)
-sft, pairs, heldout, policy, out = sys.argv[1:]
-common = ["--policy", policy, "--batch", "4", "--epochs", "2", "--learning-rate", "0.001"]
-app(["train-policy", sft, "--out", f"{out}/policy", "--no-packing", *common], standalone_mode=False)
-app(["train-ppm", pairs, "--out", f"{out}/ppm", "--heldout", heldout, *common], standalone_mode=False)
+os.write(1, b"of %d\\n" % TrainingArguments().world_size)
+for command in sys.argv[1:]:
+    app(command.split("|"), standalone_mode=False)
 """
 
 
@@ -110,17 +108,25 @@ def test_an_interrupted_training_says_how_to_go_on(folder: Path, tmp_path: Path,
 
 def test_two_processes_train_what_one_does(folder: Path, tmp_path: Path) -> None:
     """As `accelerate launch` starts them on machines with several GPUs, here on the CPU."""
+
+    def commands(name: str) -> list[list[str]]:
+        common = ["--policy", str(folder / "qwen2"), "--batch", "4", "--epochs", "2", "--learning-rate", "0.001"]
+        policy = ["train-policy", str(folder / "sft.jsonl"), "--out", str(tmp_path / name / "policy"), "--no-packing"]
+        ppm = ["train-ppm", str(folder / "pairs.jsonl"), "--out", str(tmp_path / name / "ppm")]
+        return [policy + common, ppm + ["--heldout", str(folder / "heldout.jsonl")] + common]
+
     (tmp_path / "both.py").write_text(BOTH)
-    given = [str(folder / name) for name in ("sft.jsonl", "pairs.jsonl", "heldout.jsonl", "qwen2")]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for name, command in (("one", [sys.executable]), ("two", launcher)):
-        done = subprocess.run(
-            [*command, str(tmp_path / "both.py"), *given, str(tmp_path / name)], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count(f"of {1 + (name == 'two')}\n") == 1 + (name == "two")
-        assert done.stdout.count("PPM      ") == done.stdout.count("policy   ") == 1  # by the main process only
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "both.py")]
+        + ["|".join(command) for command in commands("two")],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("of 2\n") == 2
+    assert done.stdout.count("PPM      ") == done.stdout.count("policy   ") == 1  # by the main process only
+    assert all(run(*command).exit_code == 0 for command in commands("one"))
     for part in ("policy", "ppm"):
         first, second = losses(tmp_path / "one" / part), losses(tmp_path / "two" / part)
         assert len(first) == 4 and second == [pytest.approx(loss, rel=1e-5) for loss in first]

@@ -30,7 +30,7 @@ class TrainingFolder:
     """See the module.
 
     Args:
-      path: new, empty, or of a training that was told the same.
+      path: new, empty, or of a training that was told the same, or has not come to a state yet.
       told: what the training is told: plain values. Those of `free` may change when it goes on.
 
     Raises:
@@ -49,6 +49,8 @@ class TrainingFolder:
             if {entry.name for entry in self.path.iterdir()} <= {_STATE, f"{_TOLD}.tmp"}:  # killed at its very beginning
                 return
             raise InvalidInput(f"{self.path} holds files but no training: give a new or an empty folder") from None
+        if not self.is_done and self.last_state() is None:  # nothing is lost: a mistake may be mended
+            return
         for name in sorted({*before, *self._told} - set(free)):
             old, new = before.get(name), self._told.get(name)
             if old != new:

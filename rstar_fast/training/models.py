@@ -16,6 +16,7 @@ from rstar_fast.types import InvalidInput
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+    from transformers import TrainingArguments
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -42,6 +43,14 @@ def make_ppm(name: str, scale: float, seed: int, *, in_half: bool = False, lora:
     return with_adapters(from_policy(name, scale=scale, seed=seed, dtype=torch.bfloat16 if in_half else torch.float32), lora)
 
 
+def in_half(arguments: TrainingArguments, config: PolicyTrainingConfig | PpmTrainingConfig) -> bool:
+    """Whether the weights under adapters, which do not change, are held in bfloat16.
+
+    In one process only: FSDP may want the weights of a layer in one dtype.
+    """
+    return arguments.bf16 and config.lora and arguments.world_size == 1
+
+
 def with_adapters(model: PreTrainedModel, lora: LoraConfig | None, seed: int = 0) -> Any:
     """The model with adapters put on it, or as it is.
 
@@ -56,7 +65,11 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig | None, seed: int = 0
         # PEFT asks transformers for it under a name that is going to go.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(seed)
-        return get_peft_model(model, lora)
+        adapted = get_peft_model(model, lora)
+    for weight in adapted.parameters():
+        if weight.requires_grad:  # a head or embeddings too
+            weight.data = weight.data.float()
+    return adapted
 
 
 def lora_of(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rstar_fast.config import PolicyTrainingConfig
 from rstar_fast.training.datasets import digest, read_table
 from rstar_fast.training.session import require_libraries, session, settled
+from rstar_fast.types import TrainingProgress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import TrainingArguments
+
+    from rstar_fast.training.folder import TrainingFolder
 
 
 def train_policy(
@@ -19,7 +27,7 @@ def train_policy(
     *,
     policy: str = "nano",
     config: PolicyTrainingConfig | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: TrainingProgress | None = None,
     **settings: Any,
 ) -> Path:
     """Trains a policy on solutions: the loss is on what the policy writes, not on what it reads.
@@ -59,12 +67,12 @@ def train_policy(
 
 
 def _train(
-    table: Any,
-    folder: Any,
-    arguments: Any,
+    table: pa.Table,
+    folder: TrainingFolder,
+    arguments: TrainingArguments,
     policy: str,
     config: PolicyTrainingConfig,
-    progress: Callable[[int, int, float], None] | None,
+    progress: TrainingProgress | None,
 ) -> None:
     from trl import SFTTrainer
 
@@ -72,14 +80,14 @@ def _train(
     from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer, quiet
     from rstar_fast.training import trainer as shared
     from rstar_fast.training.markers import add_markers
-    from rstar_fast.training.models import check_packing, dtype_of, lora_of, make_policy, with_adapters
+    from rstar_fast.training.models import check_packing, dtype_of, in_half, lora_of, make_policy, with_adapters
     from rstar_fast.training.solutions import packed, tokenized
 
     name = str(POLICY) if policy == "nano" else policy
     tokenizer = load_tokenizer(name, "policy")
     new = add_markers(tokenizer)
     make = partial(make_policy, name, new)
-    model = make(in_half=arguments.bf16 and config.lora)
+    model = make(in_half=in_half(arguments, config))
     lora = lora_of(model, config, new)
     if config.packing:
         check_packing(model)
@@ -98,9 +106,7 @@ def _train(
     class PolicyTrainer(shared.Watched, SFTTrainer):
         """See the two."""
 
-    # It advises against one row at a time, which micro_steps may have to choose.
-    logging.getLogger("trl.trainer.sft_trainer").setLevel(logging.ERROR)
-    with quiet():
+    with quiet(), _quiet_trl():
         trainer = PolicyTrainer(
             with_adapters(model, lora, config.seed),
             arguments,
@@ -110,3 +116,15 @@ def _train(
         )
         shared.train(trainer, folder, config, first, progress)
         shared.finish(trainer, folder, tokenizer, partial(make, lora=lora), dtype_of(name))
+
+
+@contextmanager
+def _quiet_trl() -> Iterator[None]:
+    """No advice against one row at a time, which `micro_steps` may have to choose."""
+    logger = logging.getLogger("trl.trainer.sft_trainer")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

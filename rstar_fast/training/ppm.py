@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rstar_fast.config import PpmTrainingConfig
 from rstar_fast.training.datasets import digest
-from rstar_fast.training.folder import write_json
+from rstar_fast.training.folder import TrainingFolder, write_json
 from rstar_fast.training.session import require_libraries, session, settled
-from rstar_fast.types import InvalidInput
+from rstar_fast.types import InvalidInput, TrainingProgress
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 EVALUATION = "evaluation.json"
 
@@ -24,7 +26,7 @@ def train_ppm(
     policy: str = "nano",
     heldout: str | Path | None = None,
     config: PpmTrainingConfig | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: TrainingProgress | None = None,
     **settings: Any,
 ) -> dict[str, Any] | None:
     """Trains a PPM from a policy's checkpoint on pairs of steps that share their prefix.
@@ -75,27 +77,25 @@ def train_ppm(
 def _train(
     data: str | Path,
     heldout: str | Path | None,
-    folder: Any,
-    arguments: Any,
+    folder: TrainingFolder,
+    arguments: TrainingArguments,
     policy: str,
     config: PpmTrainingConfig,
-    progress: Callable[[int, int, float], None] | None,
+    progress: TrainingProgress | None,
 ) -> None:
     from rstar_fast.nano import POLICY
     from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer, quiet
-    from rstar_fast.ppm import model as ppm_model
     from rstar_fast.ppm.attention import attending, check_model
     from rstar_fast.training import trainer as shared
-    from rstar_fast.training.models import dtype_of, lora_of, make_ppm
+    from rstar_fast.training.models import dtype_of, in_half, lora_of, make_ppm
     from rstar_fast.training.ppm_trainer import PpmTrainer
     from rstar_fast.training.preferences import plan, read_groups
 
     name = str(POLICY) if policy == "nano" else policy
     tokenizer = load_tokenizer(name, "policy")
     make = partial(make_ppm, name, config.scale, config.seed)
-    model = make(in_half=arguments.bf16 and config.lora)
+    model = make(in_half=in_half(arguments, config))
     check_model(model)
-    ppm_model.scale_of(model)
     longest = min(config.max_tokens, context_tokens(model))
     groups, left_out = read_groups(data, tokenizer, longest)
     if heldout is not None:  # before the hours

@@ -26,9 +26,8 @@ from rstar_fast.config import Optimizer, PolicyTrainingConfig, PpmTrainingConfig
 from rstar_fast.policies.checkpoint import quiet
 from rstar_fast.training.folder import TrainingFolder
 from rstar_fast.training.muon import MuonAdamW
-from rstar_fast.types import InvalidInput, TrainingDiverged
+from rstar_fast.types import InvalidInput, TrainingDiverged, TrainingProgress
 
-Progress = Callable[[int, int, float], None]  # updates done, updates in all, loss of the last
 _Config = PolicyTrainingConfig | PpmTrainingConfig
 # transformers has renamed it, and warns of the old name.
 _CHECKPOINTING = next(
@@ -128,7 +127,7 @@ class Watched:
 class _Watch(TrainerCallback):
     """Logs, tells of the progress, and says when a state is to be written and that it was."""
 
-    def __init__(self, folder: TrainingFolder, save_minutes: float, progress: Progress | None) -> None:
+    def __init__(self, folder: TrainingFolder, save_minutes: float, progress: TrainingProgress | None) -> None:
         self._folder, self._save_s, self._progress = folder, 60.0 * save_minutes, progress
         self._saved = time.monotonic()
 
@@ -160,7 +159,7 @@ class _Watch(TrainerCallback):
             self._progress(state.global_step, state.max_steps, float(logs["loss"]))
 
 
-def train(trainer: Trainer, folder: TrainingFolder, config: _Config, first: dict[str, Any], progress: Progress | None) -> None:
+def train(trainer: Trainer, folder: TrainingFolder, config: _Config, first: dict[str, Any], progress: TrainingProgress | None) -> None:
     """Trains to the end, from the last state in the folder if there is one.
 
     Args:
