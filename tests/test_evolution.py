@@ -15,7 +15,7 @@ from rstar_fast.config import Annotation
 from rstar_fast.evolution import EvolutionConfig, nano, plan, rounds, stages, summarise, summary
 from rstar_fast.evolution.config import PAPER_ROUNDS
 from rstar_fast.evolution.page import tables, write_page
-from rstar_fast.evolution.stages import Records, Stage, opened
+from rstar_fast.evolution.stages import Stage, opened
 from rstar_fast.nano import LEVELS, WORKED_LEVELS, generate
 from rstar_fast.training import nano as bootstrap
 from rstar_fast.types import InvalidInput, RstarError

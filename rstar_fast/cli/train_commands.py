@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import duration
 from rstar_fast.cli.rendering import one_line
-from rstar_fast.cli.config_file import load_config
 from rstar_fast.config import Optimizer, PolicyTrainingConfig, PpmTrainingConfig
 
 _EVERY_S = 10.0

@@ -8,15 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rstar_fast.config import (
-    Annotation,
-    ExtractionConfig,
-    Mapped,
-    PolicyTrainingConfig,
-    PpmTrainingConfig,
-    SearchConfig,
-    check_integer,
-)
+from rstar_fast.config import Annotation, ExtractionConfig, PolicyTrainingConfig, PpmTrainingConfig, SearchConfig
+from rstar_fast.config.base import Mapped, check_integer
 from rstar_fast.types import InvalidInput
 
 
