@@ -27,9 +27,14 @@ def correctness(answers: Sequence[str], results: Sequence[SearchResult]) -> list
 
     verdicts = grade_many([(answer, result.answer or "") for answer, result in zip(answers, results, strict=True)])
     return [
-        None if result.failure is not None and result.failure.kind is not FailureKind.NO_ANSWER else verdict.equal
+        None if failed(result) else verdict.equal
         for result, verdict in zip(results, verdicts, strict=True)
     ]
+
+
+def failed(result: SearchResult) -> bool:
+    """Whether a search broke: it failed for another reason than that no solution gave an answer."""
+    return result.failure is not None and result.failure.kind is not FailureKind.NO_ANSWER
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:

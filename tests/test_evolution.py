@@ -12,13 +12,14 @@ import pytest
 
 from rstar_fast import steps
 from rstar_fast.config import Annotation
-from rstar_fast.evolution import EvolutionConfig, nano, plan, rounds, stages, summarise, summary
-from rstar_fast.evolution.config import PAPER_ROUNDS
+from rstar_fast.evolution import EvolutionConfig, measuring, nano, plan, rounds, stages, summarise, summary
+from rstar_fast.evolution.config import PAPER_ROUNDS, may_change, read_settings, recorded_settings
 from rstar_fast.evolution.page import tables, write_page
 from rstar_fast.evolution.stages import Stage, opened
+from rstar_fast.evolution.summary import digests_of
 from rstar_fast.nano import LEVELS, WORKED_LEVELS, generate
 from rstar_fast.training import nano as bootstrap
-from rstar_fast.types import InvalidInput, RstarError
+from rstar_fast.types import Candidate, InvalidInput, Problem, RstarError
 
 FILES = {"problems": "train.jsonl", "heldout": "heldout.jsonl", "base": "some/policy"}
 
@@ -27,6 +28,10 @@ def problem_files(folder: Path, train: int = 4, heldout: int = 6) -> dict[str, s
     for name, count in (("train", train), ("heldout", heldout)):
         (folder / f"{name}.jsonl").write_text(nano._problems(generate(name, count, 3)), "utf-8")
     return {"problems": str(folder / "train.jsonl"), "heldout": str(folder / "heldout.jsonl"), "base": "some/policy"}
+
+
+def heldout_id(folder: Path) -> str:
+    return json.loads((folder / "heldout.jsonl").read_text("utf-8").splitlines()[0])["id"]
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -109,19 +114,56 @@ def test_a_problem_without_a_key_or_in_both_files_is_refused(tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=r"1 of 5 problems of .*train.jsonl \(problems\) have no answer, the first 'no key': add them"):
         rounds.problems_of(EvolutionConfig.from_mapping(files))
     path.write_text("\n".join([*lines, (tmp_path / "heldout.jsonl").read_text("utf-8").splitlines()[0]]), "utf-8")
-    with pytest.raises(InvalidInput, match="1 problems of .*heldout.jsonl are in .*train.jsonl as well"):
+    with pytest.raises(InvalidInput, match="1 questions of .*heldout.jsonl are in .*train.jsonl as well"):
+        rounds.problems_of(EvolutionConfig.from_mapping(files))
+    path.write_text(json.dumps({"question": "What is 2 + 2?", "id": heldout_id(tmp_path), "answer": "4"}), "utf-8")
+    with pytest.raises(InvalidInput, match="1 ids of .* are in .* as well, .*: hold out others, or leave ids out of both files"):
         rounds.problems_of(EvolutionConfig.from_mapping(files))
 
 
 def test_a_plan_counts_what_the_rounds_would_take(tmp_path: Path) -> None:
     files = problem_files(tmp_path, train=40)
     small = plan({**files, "rounds": [{"search": {"rollouts": 2, "candidates": 4}}], "control": False})
-    assert [stage.name for stage in small.stages] == ["search", "extract", "policy", "heldout-search", "ppm", "greedy", "samples", "evaluation"]
+    assert [stage.name for stage in small.stages] == [
+        *("search", "extract", "policy", "heldout-search", "heldout-extract", "ppm", "greedy", "samples", "evaluation")
+    ]
     twice = plan({**files, "rounds": [{"search": {"rollouts": 2, "candidates": 8}}], "control": False})
     assert twice.stages[0].tokens == 2 * small.stages[0].tokens > 0
     assert small.tokens == sum(stage.tokens for stage in small.stages) and small.steps > 0 and small.disk > 0
     names = [(stage.round, stage.name) for stage in plan(files).stages]
     assert (1, "control") not in names and (2, "control") in names and (4, "search-3") in names
+
+
+def test_recorded_settings_are_read_back() -> None:
+    config = EvolutionConfig.from_mapping({**FILES, "rounds": [*PAPER_ROUNDS[:1], {"again": [64, 128]}]})
+    assert read_settings(json.loads(json.dumps(recorded_settings(config, {"train.jsonl": "x"})))) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "done", "expected"),
+    [
+        ("rounds.1.search.rollouts", set(), True),
+        ("rounds.1.search.rollouts", {(1, "search")}, False),
+        ("rounds.2.search.rollouts", {(1, "search")}, True),
+        ("rounds.1.policy_training.learning_rate", {(1, "search"), (1, "extract")}, True),
+        ("rounds.1.policy_training.learning_rate", {(1, "policy")}, False),
+        ("rounds.1.policy_training.device_batch", {(1, "policy")}, True),
+        ("rounds.1.ppm_training.epochs", {(1, "policy")}, True),
+        ("rounds.1.again.2", {(1, "search"), (1, "search-2")}, True),
+        ("rounds.1.again.2", {(1, "search-2"), (1, "extract")}, False),
+        ("rounds.1.again.1", {(1, "search-2")}, False),
+        ("evaluation.samples", {(1, "ppm")}, True),
+        ("evaluation.samples", {(1, "samples")}, False),
+        ("launcher", {(1, "search"), (1, "policy")}, True),
+        ("engine", {(1, "search")}, True),
+        ("base", {(1, "search")}, False),
+        ("base_data", {(1, "policy")}, True),
+        ("seed", {(1, "search")}, False),
+        ("files.train.jsonl", {(1, "search")}, False),
+    ],
+)
+def test_what_is_not_used_yet_may_be_changed(name: str, done: set[tuple[int, str]], expected: bool) -> None:
+    assert may_change(name, lambda k, stage: (k, stage) in done) is expected
 
 
 # --- the state machine -----------------------------------------------------------------------------------------------
@@ -180,7 +222,7 @@ def test_an_evolution_goes_on_with_its_own_settings_only(tmp_path: Path) -> None
         pass
     with opened(folder, {"seed": 1, "search": {"rollouts": 8}}):
         pass
-    with pytest.raises(InvalidInput, match="was begun with search.rollouts=8, not search.rollouts=9: continue it"), opened(
+    with pytest.raises(InvalidInput, match="was begun with search.rollouts=8, not search.rollouts=9, and that is in what is done: continue it"), opened(
         folder, {"seed": 1, "search": {"rollouts": 9}}
     ):
         pass
@@ -211,6 +253,28 @@ def test_damaged_files_are_told(tmp_path: Path) -> None:
         pass
 
 
+def search_in(folder: Path, broken: Callable[[], bool]) -> list[bool]:
+    """Searches four problems, of which the policy breaks one now and then; whether each has broken in the end."""
+
+    def policy(partials: Any, n: int) -> list[list[Candidate]]:
+        if any(partial.problem.question == "q0" for partial in partials) and broken():
+            raise OSError("no memory")
+        return [[Candidate("\\boxed{5}")]] * len(partials)
+
+    problems = [Problem(f"q{at}") for at in range(4)]
+    answers = {problem.id: "5" for problem in problems}
+    results = measuring.searched(problems, run_dir=folder, policy=policy, answers=answers, annotation="terminal", rollouts=1, open_problems=1)
+    return [result.failure is not None for result in results]
+
+
+def test_a_search_that_broke_is_tried_again_at_once_and_by_the_same_command(tmp_path: Path) -> None:
+    turns = iter([True, False])
+    assert search_in(tmp_path / "once", lambda: next(turns)) == [False] * 4
+    with pytest.raises(RstarError, match="1 of 4 problems could not be searched, the first: policy: .*no memory.*the same command goes on"):
+        search_in(tmp_path / "often", lambda: True)
+    assert search_in(tmp_path / "often", lambda: False) == [False] * 4
+
+
 # --- the summary -----------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +284,7 @@ def recorded(tmp_path: Path) -> Path:
     files = problem_files(tmp_path, train=10, heldout=20)
     config = EvolutionConfig.from_mapping({**files, "rounds": PAPER_ROUNDS[:2]})
     folder = tmp_path / "e"
-    with opened(folder, config.to_mapping()) as records:
+    with opened(folder, recorded_settings(config, digests_of(config))) as records:
         for k in (1, 2):
             right = [(k if at % 5 == 3 else 16 if at % 5 < 3 else 0) * (at < 15 or at % 5 < 3) for at in range(20)]
             correct = [at % 5 < 2 + k for at in range(20)]
@@ -254,6 +318,22 @@ def test_the_summary_counts_by_level_and_at_the_frontier(recorded: Path) -> None
     assert found.over_first["greedy"]["all"].value == pytest.approx(0.2)
 
 
+def test_other_files_than_it_was_begun_with_are_refused(recorded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "heldout.jsonl"
+    path.write_text("\n".join(path.read_text("utf-8").splitlines()[:-1]), "utf-8")
+    with pytest.raises(InvalidInput, match="heldout.jsonl is not what .* was begun with: restore it"):
+        summarise(recorded)
+    path.unlink()
+    with pytest.raises(InvalidInput, match="heldout.jsonl cannot be read: No such file or directory; restore it"):
+        summarise(recorded)
+
+
+def test_a_gain_on_few_problems_claims_no_certainty() -> None:
+    gains = summary._gains([False] * 6, [True] * 3 + [False] * 3, [False] * 6)
+    assert str(gains["all"]) == "+50.0 (3 of 6 differ)"
+    assert "to" in str(summary._gains([False] * 20, [True] * 10 + [False] * 10, [False] * 20)["all"])
+
+
 def test_the_frontier_are_levels_of_middling_pass_rate(recorded: Path) -> None:
     levels = ["1"] * 10 + ["2"] * 10 + ["3"] * 10 + ["4"] * 10
     right = [1] * 10 + [1] * 7 + [0] * 3 + [1] * 3 + [0] * 7 + [1] * 2 + [0] * 8
@@ -272,8 +352,8 @@ def test_the_page_shows_the_numbers_and_stands_alone(recorded: Path) -> None:
 
 
 def test_an_evolution_that_has_just_begun_has_a_summary(tmp_path: Path) -> None:
-    files = problem_files(tmp_path)
-    with opened(tmp_path / "e", EvolutionConfig.from_mapping(files).to_mapping()):
+    config = EvolutionConfig.from_mapping(problem_files(tmp_path))
+    with opened(tmp_path / "e", recorded_settings(config, digests_of(config))):
         pass
     found = summarise(tmp_path / "e")
     assert found.rounds == () and found.over_first == {}
@@ -303,6 +383,23 @@ def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp
     level_of = {steps.prompt_of(r.problem.question): r.level for r in generate("train", 60, 1, levels=WORKED_LEVELS)}
     base = [json.loads(line) for line in Path(config.base_data).read_text("utf-8").splitlines()]
     assert {level_of[row["prompt"]] for row in base} == set(WORKED_LEVELS)
+
+
+def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path) -> None:
+    def count() -> int:
+        return len((tmp_path / "problems" / "train.jsonl").read_text("utf-8").splitlines())
+
+    nano.nano_evolution(tmp_path, problems=5, heldout=5)
+    nano.nano_evolution(tmp_path, problems=7, heldout=5)
+    assert count() == 7
+    (tmp_path / "evolution.json").touch()
+    nano.nano_evolution(tmp_path, problems=7, heldout=5)
+    with pytest.raises(InvalidInput, match="was begun with .*'problems': 7.*: continue it"):
+        nano.nano_evolution(tmp_path, problems=8, heldout=5)
+    with pytest.raises(InvalidInput, match="problems is 0: give an integer >= 1"):
+        nano.nano_evolution(tmp_path, problems=0)
+    with pytest.raises(InvalidInput, match="cannot be used for an evolution"):
+        nano.nano_evolution(tmp_path / "evolution.json")
 
 
 def test_a_worked_program_of_a_harder_level_is_refused() -> None:

@@ -42,7 +42,7 @@ def evolve(
     from rstar_fast import evolution
 
     with contextlib.ExitStack() as stack:
-        settings = _settings(config, out, {"problems": problems, "heldout": heldout, "seed": seed}, stack)
+        settings = _settings(config, None if dry_run else out, {"problems": problems, "heldout": heldout, "seed": seed}, stack)
         if dry_run:
             _show_plan(evolution.plan(settings))
             return
@@ -110,12 +110,12 @@ class _Shown:
 
     def done(self, stage: Any, record: Any, before: bool) -> None:
         self.close()
-        notes = [f"{record[name]:,} {said}" for name, said in _SAID.items() if name in record]
+        notes = [f"{record[name]:,} {said}" for name, said in _SAID.items() if record.get(name) is not None and (record[name] or name != "failed")]
         when = "done before" if before else duration(record.get("seconds", 0.0))
         typer.echo(f"round {stage.round}  {stage.says}: {', '.join([*notes, when])}", err=True)
 
 
-_SAID = {"solved": "solved", "solutions": "solutions", "pairs": "pairs", "updates": "updates"}
+_SAID = {"solved": "solved", "solutions": "solutions", "pairs": "pairs", "updates": "updates", "failed": "could not be searched"}
 
 
 def _show_plan(plan: Any) -> None:

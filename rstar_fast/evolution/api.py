@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.evolution.config import EvolutionConfig, may_change, recorded_settings
 from rstar_fast.evolution.page import write_page
 from rstar_fast.evolution.plan import Plan, plan_of
 from rstar_fast.evolution.rounds import Rounds, problems_of
-from rstar_fast.evolution.stages import Record, Stage, opened
-from rstar_fast.evolution.summary import EvolutionSummary, summarise
+from rstar_fast.evolution.stages import Record, Records, Stage, opened
+from rstar_fast.evolution.summary import EvolutionSummary, digests_of, summarise
 from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.training.datasets import read_table
 from rstar_fast.training.session import require_libraries
-from rstar_fast.types import RstarError
+from rstar_fast.types import InvalidInput, RstarError
 
 
 def evolve(
@@ -43,23 +46,47 @@ def evolve(
       RstarError: a stage failed, e.g. a training diverged or the disk is full; what is done is kept.
     """
     config = config if isinstance(config, EvolutionConfig) else EvolutionConfig.from_mapping(config)
-    problems_of(config)  # before anything is begun, and the hours of the first search
-    require_libraries()
-    load_tokenizer(config.base, "policy")
+    digests = _checked(config)
     folder = Path(out)
-    with opened(folder, config.to_mapping()) as records:
+
+    def changes(name: str, records: Records) -> bool:
+        return may_change(name, lambda k, stage: records.get(k, stage) is not None)
+
+    with opened(folder, recorded_settings(config, digests), changes) as records:
         at = 0
-        for stage in Rounds(config, records, progress).stages():
-            if stage.round > at > 0:
+        try:
+            for stage in Rounds(config, records, progress).stages():
+                if stage.round > at > 0:
+                    _page(folder)
+                at = stage.round
+                record = records.get(stage.round, stage.name)
+                before = record is not None
+                if record is None:
+                    record = records.do(stage)
+                if done is not None:
+                    done(stage, record, before)
+        except RstarError:
+            with contextlib.suppress(RstarError):  # what is done so far can be looked at
                 _page(folder)
-            at = stage.round
-            record = records.get(stage.round, stage.name)
-            before = record is not None
-            if record is None:
-                record = records.do(stage)
-            if done is not None:
-                done(stage, record, before)
+            raise
         return _page(folder)
+
+
+def _checked(config: EvolutionConfig) -> dict[str, str]:
+    """The digests of an evolution's files, when all that it names is there: before the hours of the first search.
+
+    Raises:
+      InvalidInput: something is not.
+    """
+    problems_of(config)
+    require_libraries()
+    for policy in dict.fromkeys(name for name in (config.base, config.bootstrap) if name is not None):
+        load_tokenizer(policy, "policy")
+    if config.base_data is not None:
+        read_table(config.base_data, ("prompt", "completion"))
+    if config.launcher and shutil.which(config.launcher[0]) is None:
+        raise InvalidInput(f"launcher {config.launcher[0]!r} is no command: give one that is installed, or none to train in this process")
+    return digests_of(config)
 
 
 def plan(config: EvolutionConfig | Mapping[str, Any]) -> Plan:
@@ -69,8 +96,7 @@ def plan(config: EvolutionConfig | Mapping[str, Any]) -> Plan:
       InvalidInput: a setting or a problem file is unusable.
     """
     config = config if isinstance(config, EvolutionConfig) else EvolutionConfig.from_mapping(config)
-    train, heldout = problems_of(config)
-    return plan_of(config, len(train.problems), len(heldout.problems))
+    return plan_of(config)
 
 
 def _page(folder: Path) -> EvolutionSummary:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +35,7 @@ class RoundConfig(Mapped):
 
     _called = "round"
 
-    search: SearchConfig = field(default_factory=lambda: SearchConfig(annotation=Annotation.TERMINAL, candidates=16))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(annotation=Annotation.TERMINAL))
     again: tuple[int, ...] = ()
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     policy_training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
@@ -157,7 +156,7 @@ class EvolutionConfig(Mapped):
             raise InvalidInput(f"control is {self.control!r}: give true or false")
         if self.engine not in ("transformers", "vllm"):
             raise InvalidInput(f"engine is {self.engine!r}: give 'transformers' or 'vllm'")
-        if isinstance(self.launcher, str) or not all(isinstance(word, str) for word in self.launcher):
+        if not isinstance(self.launcher, list | tuple) or not all(isinstance(word, str) for word in self.launcher):
             raise InvalidInput(f"launcher is {self.launcher!r}: give a list of words, e.g. ['accelerate', 'launch']")
         object.__setattr__(self, "launcher", tuple(self.launcher))
         check_integer("seed", self.seed, 0, 2**31)
@@ -197,9 +196,55 @@ def _round(settings: Any, shared: Mapping[str, Any]) -> RoundConfig:
 
 
 def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
-    """The seed of a part of a round, both counted from 0: no two parts draw alike."""
+    """The seed of a part of a round, rounds counted from 1: no two parts draw alike."""
     return (config.seed * 1_000 + round_ * 50 + part) % 2**31
 
 
-def with_seed(search: SearchConfig, seed: int, **settings: Any) -> SearchConfig:
-    return dataclasses.replace(search, seed=seed, **settings)
+# What changes no result, or only by rounding.
+FREE_SETTINGS = ("launcher", "engine", "control", "save_minutes", "device_batch", "batch_tokens", "gradient_checkpointing")
+# Settings by their beginning -> the stages that use them first.
+_USED_BY = {
+    "search": ("search",),
+    "again": ("search-2",),
+    "extraction": ("extract",),
+    "policy_training": ("policy",),
+    "ppm_training": ("ppm",),
+    "evaluation": ("greedy", "samples", "evaluation"),
+    "bootstrap": ("search",),
+    "base": ("search", "policy"),
+    "base_data": ("control",),
+}
+
+
+def recorded_settings(config: EvolutionConfig, digests: Mapping[str, str]) -> dict[str, Any]:
+    """What makes an evolution what it is: its settings, rounds by number, and the digests of its files."""
+    settings = config.to_mapping()
+    rounds = {str(k): round_ for k, round_ in enumerate(settings.pop("rounds"), 1)}
+    for round_ in rounds.values():
+        round_["again"] = {str(at): rollouts for at, rollouts in enumerate(round_["again"], 1)}
+    return settings | {"launcher": list(config.launcher), "rounds": rounds, "files": dict(digests)}
+
+
+def read_settings(recorded: Mapping[str, Any]) -> EvolutionConfig:
+    """The settings in what `recorded_settings` gave."""
+    rounds = [round_ | {"again": list(round_["again"].values())} for round_ in recorded["rounds"].values()]
+    return EvolutionConfig.from_mapping({**{name: value for name, value in recorded.items() if name != "files"}, "rounds": rounds})
+
+
+def may_change(name: str, is_done: Callable[[int, str], bool]) -> bool:
+    """Whether a setting, by its dotted name in `recorded_settings`, may be another after what has been done.
+
+    Args:
+      is_done: whether a stage is done, by its round and name.
+    """
+    parts = name.split(".")
+    if parts[-1] in FREE_SETTINGS or parts[0] in FREE_SETTINGS:
+        return True
+    k = 1
+    if parts[0] == "rounds":
+        k, parts = int(parts[1]), parts[2:]
+    users = _USED_BY.get(parts[0] if parts else "search", ("search",))
+    if parts and parts[0] == "again":
+        users = (f"search-{int(parts[1]) + 1}",) if len(parts) > 1 else ("search-2",)
+        users = (*users, "extract")
+    return not any(is_done(k, stage) for stage in users)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from rstar_fast.config import SearchConfig
-from rstar_fast.evaluation import correctness
+from rstar_fast.evaluation import correctness, failed
 from rstar_fast.grading import grade_many
-from rstar_fast.ppm import load_scorer
 from rstar_fast.search import greedy as search_greedy
 from rstar_fast.search import sample
 from rstar_fast.search import search as tree_search
-from rstar_fast.storage import ProblemFile
-from rstar_fast.types import Partial, ProgressEvent, SearchResult, Trajectory
+from rstar_fast.search.api import run_anywhere
+from rstar_fast.search.models import scorer_model
+from rstar_fast.storage import ProblemFile, Run
+from rstar_fast.storage.manifest import FILE as MANIFEST
+from rstar_fast.types import Partial, Problem, ProgressEvent, RstarError, SearchResult, Trajectory
 
+_MOST_BROKEN = 0.1  # of the problems
+_AT_ONCE = 32  # problems whose solutions are scored together
 Progress = Callable[[ProgressEvent], object] | None
 
 
@@ -33,8 +37,36 @@ def search(
     given: ProblemFile, policy: str, ppm: str, config: SearchConfig, run_dir: Path, progress: Progress
 ) -> dict[str, Any]:
     """Tree search with the PPM at inference: `correct`, as `greedy`."""
-    results = tree_search(given.problems, policy=policy, ppm=ppm, config=config, run_dir=run_dir, progress=progress)
+    results = searched(given.problems, policy=policy, ppm=ppm, config=config, run_dir=run_dir, progress=progress)
     return _verdicts(given, results)
+
+
+def searched(problems: Sequence[Problem], *, run_dir: Path, **arguments: Any) -> Sequence[SearchResult]:
+    """Searches into a run folder; what fails for a passing reason, such as memory or a disk, is tried again, also after a kill.
+
+    Raises:
+      RstarError: more than one problem in ten fails all the same.
+    """
+    for _ in range(2):
+        if (run_dir / MANIFEST).exists():
+            with Run.open(run_dir, None) as run:
+                run.forget_failures()
+        results = tree_search(problems, run_dir=run_dir, **arguments)
+        if not any(map(failed, results)):
+            break
+    check_failures(results)
+    return results
+
+
+def check_failures(results: Sequence[SearchResult]) -> None:
+    """Whether so few searches broke that the others say something.
+
+    Raises:
+      RstarError: they did not.
+    """
+    broken = [result for result in results if failed(result)]
+    if len(broken) > _MOST_BROKEN * len(results):
+        raise RstarError(f"{len(broken)} of {len(results)} problems could not be searched, the first: {broken[0].failure}; mend that, and the same command goes on")
 
 
 def samples(
@@ -48,6 +80,7 @@ def samples(
     """
     results = sample(given.problems, count, policy=policy, progress=progress, **_settings(config))
     verdicts = correctness([given.answers[problem.id] for problem in given.problems], results)
+    check_failures(results)
     scores = _scores(ppm, results)
     pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
     right = iter([verdict.equal for verdict in grade_many(pairs)])
@@ -62,12 +95,15 @@ def samples(
         found["majority"].append(bool(verdict))
         found["ppm"].append(is_right[_best(result.trajectories, of_ppm)])
         found["logprob"].append(is_right[_best(result.trajectories, [t.score for t in result.trajectories])])
+    if all(trajectory.score == 0.0 for result in results for trajectory in result.trajectories):
+        del found["logprob"]  # the policy does not say
     return {"samples": count, **found, **_spent(results)}
 
 
 def training(out: Path) -> dict[str, Any]:
     """What a training says of itself: its data, updates and last loss, and the PPM's evaluation where there is one."""
-    first, *_, last = map(json.loads, (out / "log.jsonl").read_text("utf-8").splitlines())
+    first, *updates = map(json.loads, (out / "log.jsonl").read_text("utf-8").splitlines())
+    last = updates[-1] if updates else {"step": 0, "loss": None}
     told: dict[str, Any] = {**first, "updates": last["step"], "loss": last["loss"]}
     evaluation = out / "evaluation.json"
     if evaluation.exists():
@@ -81,18 +117,25 @@ def _best(trajectories: Sequence[Trajectory], scores: Sequence[float]) -> str:
 
 
 def _scores(ppm: str, results: Sequence[SearchResult]) -> list[list[float]]:
-    """The PPM's score of each complete solution."""
-    partials = [Partial(result.problem, trajectory.solution) for result in results for trajectory in result.trajectories]
+    """The PPM's score of each complete solution; -inf where it has none, e.g. as the solution outgrows its context."""
 
-    async def score() -> np.ndarray:
-        scorer = load_scorer(ppm)
+    async def score() -> list[list[float]]:
+        scorer = scorer_model(ppm)
         try:
-            return np.concatenate([await scorer.score(partials[at : at + 256]) for at in range(0, len(partials), 256)] or [np.empty(0)])
+            found = []
+            for begin in range(0, len(results), _AT_ONCE):
+                some = results[begin : begin + _AT_ONCE]
+                partials = [Partial(result.problem, trajectory.solution) for result in some for trajectory in result.trajectories]
+                scores = iter(await scorer.score(partials) if partials else [])
+                for result in some:
+                    of_result = [next(scores) for _ in result.trajectories]
+                    found.append([score if isinstance(score, float) else -math.inf for score in of_result])
+                    scorer.release(result.problem)
+            return found
         finally:
             await scorer.aclose()
 
-    values = iter(asyncio.run(score()).tolist())
-    return [[next(values) for _ in result.trajectories] for result in results]
+    return run_anywhere(score())
 
 
 def _settings(config: SearchConfig) -> dict[str, Any]:
@@ -101,11 +144,12 @@ def _settings(config: SearchConfig) -> dict[str, Any]:
 
 
 def _verdicts(given: ProblemFile, results: Sequence[SearchResult]) -> dict[str, Any]:
+    check_failures(results)
     return {"correct": correctness([given.answers[problem.id] for problem in given.problems], results), **_spent(results)}
 
 
 def _spent(results: Sequence[SearchResult]) -> dict[str, Any]:
     return {
         "tokens": sum(result.stats.policy_tokens for result in results),
-        "failed": sum(result.failure is not None and result.failure.kind.value != "no answer" for result in results),
+        "failed": sum(map(failed, results)),
     }

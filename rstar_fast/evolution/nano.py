@@ -13,9 +13,12 @@ from pathlib import Path
 import yaml
 
 from rstar_fast import steps
+from rstar_fast.config.base import check_integer
 from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.evolution.stages import FILE as EVOLUTION_FILE
 from rstar_fast.evolution.stages import write_whole
-from rstar_fast.nano import BOOTSTRAP, EVOLUTION, WORKED_LEVELS, Record, generate
+from rstar_fast.nano import BOOTSTRAP, EVOLUTION, WORKED_LEVELS, Record, generate, generator
+from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
 _TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5)  # of the training problems: most lie beyond what the bootstrap has seen worked
@@ -29,14 +32,28 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
       problems: to train on, >= 1.
       heldout: problems to measure on, >= 1; the five levels take turns.
       seed: of the problems, and of all that is drawn.
+
+    Raises:
+      InvalidInput: a number is out of its range, or the folder is no folder, or of an evolution with other problems.
     """
+    for name, count in (("problems", problems), ("heldout", heldout)):
+        check_integer(name, count, 1)
     folder = Path(out) / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / name for name in ("train.jsonl", "heldout.jsonl", "base.jsonl")}
-    if not all(path.exists() for path in paths.values()):
-        write_whole(paths["train.jsonl"], _problems(generate("train", problems, seed, levels=_TRAIN_LEVELS)))
-        write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed)))
-        write_whole(paths["base.jsonl"], worked(generate("train", problems, seed + 1, levels=WORKED_LEVELS)))
+    made, asked = folder / "made.json", {"problems": problems, "heldout": heldout, "seed": seed, "generator": generator.VERSION}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = json.loads(made.read_text("utf-8")) if made.exists() else None
+        if there != asked:
+            if (Path(out) / EVOLUTION_FILE).exists():
+                raise InvalidInput(f"{out} was begun with {there}, not {asked}: continue it with the same, or give another folder")
+            made.unlink(missing_ok=True)
+            write_whole(paths["train.jsonl"], _problems(generate("train", problems, seed, levels=_TRAIN_LEVELS)))
+            write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed)))
+            write_whole(paths["base.jsonl"], worked(generate("train", problems, seed + 1, levels=WORKED_LEVELS)))
+            write_whole(made, json.dumps(asked))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{out} cannot be used for an evolution: {error}; give another folder") from error
     settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
     files = {"problems": str(paths["train.jsonl"]), "heldout": str(paths["heldout.jsonl"]), "base_data": str(paths["base.jsonl"])}
     return EvolutionConfig.from_mapping({**settings, **files, "base": str(BOOTSTRAP), "seed": seed})

@@ -54,6 +54,22 @@ def tables(summary: EvolutionSummary) -> list[Table]:
     return found
 
 
+def notes(summary: EvolutionSummary) -> list[str]:
+    """What the words in the tables mean."""
+    samples = next((name.removeprefix("pass@") for r in summary.rounds for name in r.measures if name.startswith("pass@")), "n")
+    frontier = ", ".join(summary.frontier) or "none so far"
+    return [
+        "Shares stand with their 95% intervals (Wilson); gains in points with those of a paired bootstrap, or, where few problems differ, with "
+        "their number. Problems whose search broke are in no share.",
+        f"greedy: the policy alone, pass@1 without chance. majority, ppm, logprob: the answer chosen among {samples} samples by their vote, by "
+        f"the PPM's score, by their mean log-probability; pass@{samples}: whether any of them is right. search: the tree search with the PPM.",
+        f"Frontier: the levels where round 1 has pass@{samples} between 30% and 70%: {frontier}. Easy problems: all trajectories of the training "
+        "search are right; hard: none is.",
+        "Control: the policy of the round before, trained for as many updates as the round's policy on the data of the round before; it searches "
+        "with the PPM of the round before (in round 1 with that of round 1).",
+    ]
+
+
 def _level(level: str) -> str:
     return "all" if level == "all" else f"level {level}"
 
@@ -90,7 +106,7 @@ def write_page(summary: EvolutionSummary) -> Path:
 
 def _html(summary: EvolutionSummary, png: bytes) -> str:
     parts = [f"<!doctype html><meta charset=utf-8><title>Evolution</title><style>{_STYLE}</style><h1>Evolution</h1>"]
-    parts.append("<p>Shares with their 95% intervals (Wilson); gains in points with those of a paired bootstrap.</p>")
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in notes(summary)]
     if png:
         parts.append(f'<img alt="accuracy by round" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
     for title, (header, *rows) in tables(summary):

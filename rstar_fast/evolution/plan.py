@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rstar_fast.config import SearchConfig
 from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.evolution.rounds import Rounds
+from rstar_fast.evolution.stages import Records
 
 # Estimates where nothing is known of the models: nano's steps, measured, are half of these; a 7B model's are about these.
 _STEP_TOKENS = 60  # that the policy generates for a step
@@ -36,7 +39,7 @@ class PlannedStage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All stages in order; checkpoints, whose size is the models', are not counted in `disk`."""
+    """All stages in order. Data sets and checkpoints are not counted in `disk`: a round keeps up to three models of the base's size."""
 
     stages: tuple[PlannedStage, ...]
 
@@ -53,40 +56,40 @@ class Plan:
         return sum(stage.disk for stage in self.stages)
 
 
-def plan_of(config: EvolutionConfig, problems: int, heldout: int) -> Plan:
-    """The plan for so many training and held-out problems."""
-    stages: list[PlannedStage] = []
-    evaluation = config.evaluation
-    for k, round_ in enumerate(config.rounds, 1):
-        search = round_.search
-        left = problems
-        stages.append(_search(k, "search", left, search.rollouts, search))
-        for at, rollouts in enumerate(round_.again, 2):
-            left = round(left * _UNSOLVED)
-            stages.append(_search(k, f"search-{at}", left, rollouts, search))
-        rows = problems * round_.extraction.trajectories
-        data = rows * _DEPTH * _STEP_BYTES * 3
-        stages.append(PlannedStage(k, "extract", f"solutions and pairs of {problems:,} problems", disk=data))
-        stages.append(PlannedStage(k, "policy", f"{config.base} on up to {rows:,} solutions, {round_.policy_training.epochs} epochs"))
-        stages.append(_search(k, "heldout-search", heldout, search.rollouts, search))
-        stages.append(PlannedStage(k, "ppm", f"round {k}'s policy on their pairs, {round_.ppm_training.epochs} epochs"))
-        controlled = config.control and (k > 1 or config.base_data is not None)
-        if controlled:
-            stages.append(PlannedStage(k, "control", "the policy before on the data before, as many updates"))
-        solutions = heldout * (2 if controlled else 1)
-        stages.append(_sampled(k, "greedy", solutions))
-        stages.append(_sampled(k, "samples", heldout * evaluation.samples))
-        stages.append(_search(k, "evaluation", solutions, evaluation.search.rollouts, evaluation.search))
-    return Plan(tuple(stages))
+def plan_of(config: EvolutionConfig) -> Plan:
+    """The plan: the stages themselves, none of them done.
+
+    Raises:
+      InvalidInput: a problem file is unusable.
+    """
+    planned = []
+    nothing_done = Records(Path())
+    for stage in Rounds(config, nothing_done).stages():
+        round_, evaluation = config.rounds[stage.round - 1], config.evaluation
+        tokens = steps = disk = 0
+        if stage.name == "samples":
+            tokens, steps = _solutions(stage.problems * evaluation.samples)
+        elif stage.name.endswith("greedy"):
+            tokens, steps = _solutions(stage.problems)
+        elif stage.name.endswith("evaluation"):
+            tokens, steps, disk = _search(stage.problems, evaluation.search.rollouts, evaluation.search)
+        elif stage.name.startswith("search-"):
+            again = int(stage.name.removeprefix("search-")) - 1
+            unsolved = round(stage.problems * _UNSOLVED**again)
+            tokens, steps, disk = _search(unsolved, round_.again[again - 1], round_.search)
+        elif stage.problems:
+            tokens, steps, disk = _search(stage.problems, round_.search.rollouts, round_.search)
+        planned.append(PlannedStage(stage.round, stage.name, stage.says, tokens, steps, disk))
+    return Plan(tuple(planned))
 
 
-def _search(k: int, name: str, problems: int, rollouts: int, search: SearchConfig) -> PlannedStage:
-    depth = min(_DEPTH, search.max_depth)
-    expansions = problems * depth * (1 + (rollouts - 1) * _NEW_PART)
+def _search(problems: int, rollouts: int, search: SearchConfig) -> tuple[int, int, int]:
+    """Tokens, steps and bytes of a search."""
+    expansions = problems * min(_DEPTH, search.max_depth) * (1 + (rollouts - 1) * _NEW_PART)
     candidates = round(expansions * search.candidates)
-    says = f"{problems:,} problems, {rollouts} rollouts of {search.candidates} candidates, {search.annotation.value}"
-    return PlannedStage(k, name, says, candidates * _STEP_TOKENS, candidates, candidates * (_NODE_BYTES + _STEP_BYTES))
+    return candidates * _STEP_TOKENS, candidates, candidates * (_NODE_BYTES + _STEP_BYTES)
 
 
-def _sampled(k: int, name: str, solutions: int) -> PlannedStage:
-    return PlannedStage(k, name, f"{solutions:,} solutions", solutions * _DEPTH * _STEP_TOKENS, solutions * _DEPTH)
+def _solutions(count: int) -> tuple[int, int]:
+    """Tokens and steps of solutions without a tree."""
+    return count * _DEPTH * _STEP_TOKENS, count * _DEPTH

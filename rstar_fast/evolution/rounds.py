@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -23,15 +25,16 @@ from typing import Any
 import yaml
 
 from rstar_fast.config import SearchConfig
+from rstar_fast.evaluation import failed
 from rstar_fast.evolution import measuring
-from rstar_fast.evolution.config import EvolutionConfig, RoundConfig, seed_of
+from rstar_fast.evolution.config import FREE_SETTINGS, EvolutionConfig, RoundConfig, seed_of
 from rstar_fast.evolution.stages import Record, Records, Stage
 from rstar_fast.extraction import extract
-from rstar_fast.search import search
 from rstar_fast.storage import ProblemFile, load_run, read_problems
+from rstar_fast.storage.atomic import remove_leftovers
 from rstar_fast.training.policy import train_policy
 from rstar_fast.training.ppm import train_ppm
-from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, SearchResult
+from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, SearchResult, TrainingDiverged
 
 # The parts of a round that draw: the seed of each is its own (`seed_of`). Passes of the search count on from SEARCH.
 _POLICY, _PPM, _CONTROL, _HELDOUT, _GREEDY, _SAMPLES, _INFERENCE, _SEARCH = range(8)
@@ -64,7 +67,9 @@ class Rounds:
         total, held = len(self._train.problems), len(self._heldout.problems)
         yield stage("search", f"search {total} problems, {_said(round_.search)}", total, self._search, round_, 0)
         for at, rollouts in enumerate(round_.again, 1):
-            yield stage(f"search-{at + 1}", f"search the unsolved again, {rollouts} rollouts", total, self._search, round_, at)
+            before = [self._records.get(k, name) or {} for name in _passes(round_)[:at]]
+            left = total - sum(record.get("solved", 0) for record in before)
+            yield stage(f"search-{at + 1}", f"search the unsolved again, {rollouts} rollouts", left, self._search, round_, at)
         yield stage("extract", "extract solutions and pairs", 0, self._extract, round_)
         yield stage("policy", "train the policy from the base", 0, self._policy, round_)
         yield stage("heldout-search", f"search {held} held-out problems alike", held, self._search_heldout, round_)
@@ -99,7 +104,7 @@ class Rounds:
         before = self._folder(stage, back=1)
         first = stage.round == 1
         policy = (self._config.bootstrap or self._config.base) if first else str(before / "policy")
-        results = search(
+        results = measuring.searched(
             problems,
             policy=self._engine(policy),
             ppm="nano" if not config.annotation.needs_scorer else str(before / "ppm"),
@@ -108,16 +113,14 @@ class Rounds:
             run_dir=self._folder(stage) / stage.name,
             progress=self._events(stage),
         )
-        solved, failed, tokens = 0, 0, 0
+        solved, broken, tokens = 0, 0, 0
         levels: Counter[str] = Counter()
         for result in results:
             solved += _is_solved(result)
             levels[self._train.labels.get(result.problem.id, {}).get("level", "")] += _is_solved(result)
-            failed += result.failure is not None and result.failure.kind.value != "no answer"
+            broken += failed(result)
             tokens += result.stats.policy_tokens
-        if failed == len(problems):
-            raise RstarError(f"round {stage.round}, {stage.name}: no problem could be searched, the first: {results[0].failure}")
-        return {"solved": solved, "solved_by_level": dict(levels), "failed": failed, "tokens": tokens}
+        return {"solved": solved, "solved_by_level": dict(levels), "failed": broken, "tokens": tokens}
 
     def _extract(self, stage: Stage, round_: RoundConfig) -> Record:
         runs = [self._folder(stage) / name for name in _passes(round_)]
@@ -125,8 +128,10 @@ class Rounds:
         if not sum(self._record(stage, name)["solved"] for name in _passes(round_)):
             raise RstarError(f"round {stage.round} solved no problem: give easier problems, more rollouts, or a better bootstrap policy")
         seed = seed_of(self._config, stage.round, 0)
+        out = self._folder(stage) / "data"
+        remove_leftovers(out)
         summary = extract(
-            runs, self._folder(stage) / "data", config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed)
+            runs, out, config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed)
         )
         return summary.to_mapping()
 
@@ -163,6 +168,7 @@ class Rounds:
         if not self._record(stage, "heldout-search")["solved"]:
             return {"pairs": 0}  # a pair takes something right
         config = dataclasses.replace(round_.extraction, format=_DATA_FORMAT, mix={})
+        remove_leftovers(folder / "heldout-data")
         return extract(folder / "heldout-search", folder / "heldout-data", config=config).to_mapping()
 
     def _measure_greedy(self, stage: Stage, model: str) -> Record:
@@ -180,17 +186,27 @@ class Rounds:
         folder = self._folder(stage)
         config = self._search_settings(stage, _INFERENCE)
         policy = self._engine(str(folder / model))
-        return measuring.search(self._heldout, policy, str(folder / "ppm"), config, folder / stage.name, self._events(stage))
+        # The control is what there was before, trained longer: its PPM is that of the round before, where there is one.
+        of = stage.round - 1 if model == "control" and stage.round > 1 else stage.round
+        ppm = str(self._records.folder(of) / "ppm")
+        return measuring.search(self._heldout, policy, ppm, config, folder / stage.name, self._events(stage))
 
     # --- what they share ---------------------------------------------------------------------------------------------
 
     def _trained(self, stage: Stage, kind: str, data: Path, policy: str, config: Any, heldout: Path | None = None) -> Record:
         """Trains in this process, or by the launcher's command, which gets the same settings in a file."""
         out = self._folder(stage) / stage.name
+        _remove_if_told_otherwise(out, config)
         if not self._config.launcher:
             train: Callable[..., Any] = train_ppm if kind == "ppm" else train_policy
             extra = {"heldout": heldout} if heldout is not None else {}
-            train(data, out, policy=policy, config=config, progress=self._updates(stage), **extra)
+            try:
+                train(data, out, policy=policy, config=config, progress=self._updates(stage), **extra)
+            except TrainingDiverged as error:
+                name = "ppm_training" if kind == "ppm" else "policy_training"
+                raise TrainingDiverged(
+                    f"round {stage.round}, {stage.name}: {error}; here, give the round's {name} a lower learning_rate, and the same command goes on"
+                ) from error
         else:
             settings = self._folder(stage) / "records" / f"{stage.name}.yaml"
             settings.write_text(yaml.safe_dump(config.to_mapping()), "utf-8")
@@ -247,22 +263,38 @@ def problems_of(config: EvolutionConfig) -> tuple[ProblemFile, ProblemFile]:
     """The training problems and those held out.
 
     Raises:
-      InvalidInput: a problem has no answer, or is in both.
+      InvalidInput: a problem has no answer, or a problem or an id is in both.
     """
     found = []
     for name, path in (("problems", config.problems), ("heldout", config.heldout)):
         given = read_problems(path)
         without = [problem.id for problem in given.problems if problem.id not in given.answers]
         if without:
-            raise InvalidInput(f"{len(without)} of {len(given.problems)} problems of {path} ({name}) have no answer, the first {without[0]!r}: add them")
+            raise InvalidInput(
+                f"{len(without)} of {len(given.problems)} problems of {path} ({name}) have no answer, the first {without[0]!r}: add them"
+            )
         found.append(given)
     train, heldout = found
-    questions = {problem.question for problem in train.problems}
-    both = [problem.question for problem in heldout.problems if problem.question in questions]
-    if both:
-        raise InvalidInput(f"{len(both)} problems of {config.heldout} are in {config.problems} as well, the first {both[0][:80]!r}: hold out others")
+    for what, of in (("questions", lambda problem: problem.question), ("ids", lambda problem: problem.id)):
+        there = set(map(of, train.problems))
+        both = [of(problem) for problem in heldout.problems if of(problem) in there]
+        if both:
+            raise InvalidInput(
+                f"{len(both)} {what} of {config.heldout} are in {config.problems} as well, the first {both[0][:80]!r}: hold out others"
+                + (", or leave ids out of both files" if what == "ids" else "")
+            )
     most = config.evaluation.problems
     return train, heldout if most is None else dataclasses.replace(heldout, problems=heldout.problems[:most])
+
+
+def _remove_if_told_otherwise(out: Path, config: Any) -> None:
+    """Removes a training that was begun with other settings than are given now: it is not done, and its folder is the evolution's."""
+    try:
+        told = json.loads((out / "training.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    if any(told.get(name) != value for name, value in config.to_mapping().items() if name not in FREE_SETTINGS):
+        shutil.rmtree(out)
 
 
 def _passes(round_: RoundConfig) -> list[str]:
@@ -271,7 +303,7 @@ def _passes(round_: RoundConfig) -> list[str]:
 
 
 def _is_solved(result: SearchResult) -> bool:
-    return any(trajectory.correct for trajectory in result.trajectories)
+    return result.failure is None and any(trajectory.correct for trajectory in result.trajectories)
 
 
 def _said(config: SearchConfig) -> str:

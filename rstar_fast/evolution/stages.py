@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from rstar_fast.types import InvalidInput, RstarError
 FILE = "evolution.json"
 _FORMAT = "rstar_fast evolution"
 _CLOCK_S = 5.0
+_NAME = re.compile(r"(?:without )?([^=\s,]+)")  # of the setting in what `differences` says
 
 Record = Mapping[str, Any]
 
@@ -101,34 +103,42 @@ class Records:
 
 
 @contextmanager
-def opened(folder: Path, settings: Mapping[str, Any]) -> Iterator[Records]:
+def opened(folder: Path, settings: Mapping[str, Any], may_change: Callable[[str, Records], bool] = lambda name, records: False) -> Iterator[Records]:
     """Begins an evolution in a folder, or continues it; no other process can meanwhile.
+
+    Args:
+      settings: plain values.
+      may_change: whether a setting, given by its dotted name, may be another than before, after what is recorded.
 
     Raises:
       InvalidInput: it has other settings, another process works on it, or the folder holds something else.
     """
-    settings = plain(settings)
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput(f"{folder} is a file: give a folder for the evolution")
-    path = folder / FILE
-    known = {"run.lock", f"{FILE}.tmp", "problems"}
-    others = sorted({entry.name for entry in folder.iterdir()} - known) if folder.exists() else []
-    if others and not path.exists():
-        raise InvalidInput(f"{folder} holds {others[0]!r} but no evolution: give a new or an empty folder")
+    settings, path, records = plain(settings), folder / FILE, Records(folder)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInput(f"{folder} is a file: give a folder for the evolution")
+        known = {"run.lock", f"{FILE}.tmp", "problems"}
+        others = sorted({entry.name for entry in folder.iterdir()} - known) if folder.exists() else []
+        if others and not path.exists():
+            raise InvalidInput(f"{folder} holds {others[0]!r} but no evolution: give a new or an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = lock(folder)
     except OSError as error:
-        raise InvalidInput(f"{folder} cannot be used for an evolution: {error.strerror}; give another") from error
+        raise InvalidInput(f"{folder} cannot be used for an evolution: {error.strerror or error}; give another") from error
     try:
         before = load_settings(folder)
-        if before is None:
-            write_whole(path, json.dumps({"format": _FORMAT, "settings": settings}, indent=1) + "\n")
-        elif changed := differences(before, settings):
-            raise InvalidInput(
-                f"{folder} was begun with {'; '.join(changed)}: continue it with the same settings, or give another folder"
-            )
-        yield Records(folder)
+        if before is not None:
+            changed = [told for told in differences(before, settings) if not may_change(_NAME.match(told)[1], records)]  # type: ignore[index]
+            if changed:
+                raise InvalidInput(
+                    f"{folder} was begun with {'; '.join(changed)}, and that is in what is done: continue it with the same, or give another folder"
+                )
+        if before != settings:
+            try:
+                write_whole(path, json.dumps({"format": _FORMAT, "settings": settings}, indent=1) + "\n")
+            except OSError as error:
+                raise RstarError(f"{path} could not be written: {error.strerror or error}; mend that, and the same command goes on") from error
+        yield records
     finally:
         os.close(descriptor)
 

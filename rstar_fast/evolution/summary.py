@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rstar_fast.evaluation import paired_difference, wilson
-from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.evolution.config import EvolutionConfig, read_settings
 from rstar_fast.evolution.rounds import problems_of
 from rstar_fast.evolution.stages import Record, Records, load_settings
+from rstar_fast.training.datasets import digest
 from rstar_fast.types import InvalidInput
 
+_FEW_DIFFERING = 5
 FRONTIER = (0.30, 0.70)  # pass@n of round 1, between which a level belongs to the frontier
 
 
@@ -42,13 +44,21 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How much more often the second is right than the first, on the same problems, with its 95% interval (paired bootstrap)."""
+    """How much more often the second is right than the first, on the same problems, with its 95% interval (paired bootstrap).
+
+    Attributes:
+      differing: problems of `total` on which they differ; where these are few, the bootstrap's interval is too narrow.
+    """
 
     value: float
     low: float
     high: float
+    differing: int
+    total: int
 
     def __str__(self) -> str:
+        if self.differing < _FEW_DIFFERING:
+            return f"{100 * self.value:+.1f} ({self.differing} of {self.total} differ)"
         return f"{100 * self.value:+.1f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
 
 
@@ -104,7 +114,10 @@ def summarise(folder: str | Path) -> EvolutionSummary:
     settings = load_settings(folder)
     if settings is None:
         raise InvalidInput(f"{folder} holds no evolution: give the folder that `evolve` was given")
-    config, records = EvolutionConfig.from_mapping(settings), Records(folder)
+    config, records = read_settings(settings), Records(folder)
+    changed = [path for path, digest in digests_of(config).items() if settings["files"].get(path) != digest]
+    if changed:
+        raise InvalidInput(f"{changed[0]} is not what {folder} was begun with: restore it from a copy")
     train, heldout = problems_of(config)
     levels = [heldout.labels.get(problem.id, {}).get("level", "") for problem in heldout.problems]
     frontier = _frontier(records.get(1, "samples"), levels)
@@ -124,6 +137,22 @@ def summarise(folder: str | Path) -> EvolutionSummary:
             assert first is not None and last is not None
             over_first[name] = _gains(first["correct"], last["correct"], is_frontier)
     return EvolutionSummary(folder, tuple(rounds), frontier, over_first)
+
+
+def digests_of(config: EvolutionConfig) -> dict[str, str]:
+    """What tells an evolution's files from others: their digests, by name.
+
+    Raises:
+      InvalidInput: one is missing.
+    """
+    found = {}
+    for path in (config.problems, config.heldout, config.base_data):
+        if path is not None:
+            try:
+                found[path] = digest(path)
+            except OSError as error:
+                raise InvalidInput(f"{path} cannot be read: {error.strerror or error}; restore it") from error
+    return found
 
 
 def _frontier(samples: Record | None, levels: Sequence[str]) -> tuple[str, ...]:
@@ -146,7 +175,7 @@ def _round(k: int, stages: Mapping[str, Record], levels: Sequence[str], is_front
     lists["control search"] = ("control-evaluation", "correct")
     lists |= {name: ("samples", name.split()[0]) for name in ("majority", "ppm best of n", "logprob best of n")}
     for name, (stage, values) in lists.items():
-        if stage in stages:
+        if stage in stages and values in stages[stage]:
             measures[name] = _by_level(stages[stage][values], levels, is_frontier)
     if "samples" in stages:
         passed = [None if right is None else right > 0 for right in stages["samples"]["right"]]
@@ -185,7 +214,10 @@ def _gains(first: Sequence[bool | None], second: Sequence[bool | None], is_front
 
     def gain(pairs: Iterable[tuple[bool, bool, bool]]) -> Gain | None:
         pairs = list(pairs)
-        return Gain(*paired_difference([a for a, _, _ in pairs], [b for _, b, _ in pairs])) if pairs else None
+        if not pairs:
+            return None
+        differing = sum(a != b for a, b, _ in pairs)
+        return Gain(*paired_difference([a for a, _, _ in pairs], [b for _, b, _ in pairs]), differing, len(pairs))
 
     found = {"all": gain(both), "frontier": gain(pair for pair in both if pair[2])}
     return {name: value for name, value in found.items() if value is not None}

@@ -21,7 +21,7 @@ from rstar_fast.config import DataFormat
 from rstar_fast.extraction.reference import pair_row, sft_row
 from rstar_fast.extraction.rows import PAIRS, PROBLEMS, SFT
 
-_PART_PROBLEMS, _MOST_PARTS = 5_000, 100
+_PART_PROBLEMS, _MOST_PARTS = 2_000, 200  # of the latter three files each are open
 _SLICE = 8192  # rows written at a time
 _SCHEMAS = {"sft": SFT, "pairs": PAIRS, "problems": PROBLEMS}
 _REFERENCE_ROWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"sft": sft_row, "pairs": pair_row}
@@ -62,6 +62,7 @@ class DataFiles:
         """
         if not batch.num_rows:
             return
+        batch = batch.cast(_large(_SCHEMAS[name]))
         if self._count == 1:
             self._part(name, 0).write_batch(batch)
             return
@@ -81,20 +82,25 @@ class DataFiles:
         for name, schema in _SCHEMAS.items():
             with ExitStack() as opened:
                 writer = self._opened(name, schema, opened)
-                groups = 0
+                numbered = _Numbers()
                 for part in range(self._count):
                     if (name, part) not in self._parts:
                         continue
                     with pa.memory_map(str(self._path(name, part))) as file:
-                        table = _ordered(pa.ipc.open_file(file).read_all())
-                        if name == "pairs":
-                            table, groups = _numbered(table, groups)
-                        for batch in table.to_batches(max_chunksize=_SLICE):
-                            writer.write_batch(batch)
+                        table = pa.ipc.open_file(file).read_all().combine_chunks()
+                        order = _order(table)
+                        for begin in range(0, len(order), _SLICE):
+                            rows = table.take(pa.array(order[begin : begin + _SLICE])).cast(schema)
+                            if name == "pairs":
+                                at = schema.get_field_index("group")
+                                numbers = pa.array(numbered(rows.column("group").to_numpy()))
+                                rows = rows.set_column(at, schema.field(at), numbers)
+                            for batch in rows.to_batches():
+                                writer.write_batch(batch)
 
     def _part(self, name: str, part: int) -> pa.RecordBatchFileWriter:
         if (name, part) not in self._parts:
-            self._parts[name, part] = self._open.enter_context(pa.ipc.new_file(str(self._path(name, part)), _SCHEMAS[name]))
+            self._parts[name, part] = self._open.enter_context(pa.ipc.new_file(str(self._path(name, part)), _large(_SCHEMAS[name])))
         return self._parts[name, part]
 
     def _path(self, name: str, part: int) -> Path:
@@ -136,18 +142,27 @@ class _JsonList:
             self._separator = ",\n"
 
 
-def _ordered(table: pa.Table) -> pa.Table:
-    """The rows by problem id; those of a problem as they were."""
+def _large(schema: pa.Schema) -> pa.Schema:
+    """The schema with texts that may be more than 2 GiB together, as those of a part may."""
+    return pa.schema([(field.name, pa.large_string() if field.type == pa.string() else field.type) for field in schema])
+
+
+def _order(table: pa.Table) -> np.ndarray:
+    """Where the rows stand by problem id, those of a problem as they were."""
     ids = table.column("problem").combine_chunks().dictionary_encode()
     names = ids.dictionary.to_pylist()
     rank = np.empty(len(names), np.int64)
     rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return table.take(pa.array(np.argsort(rank[ids.indices.to_numpy()], kind="stable")))
+    return np.argsort(rank[ids.indices.to_numpy()], kind="stable")
 
 
-def _numbered(table: pa.Table, first: int) -> tuple[pa.Table, int]:
-    """The rows with their groups numbered one after the other from `first`; and the next number."""
-    groups = table.column("group").to_numpy()
-    numbers = first + np.cumsum(np.diff(groups, prepend=groups[:1]) != 0)
-    at = table.schema.get_field_index("group")
-    return table.set_column(at, table.schema.field(at), pa.array(numbers, pa.int64())), int(numbers[-1]) + 1
+class _Numbers:
+    """Numbers groups one after the other as their rows come."""
+
+    def __init__(self) -> None:
+        self._last, self._number = -1, -1
+
+    def __call__(self, groups: np.ndarray) -> np.ndarray:
+        numbers = self._number + np.cumsum(np.diff(groups, prepend=self._last) != 0)
+        self._last, self._number = int(groups[-1]), int(numbers[-1])
+        return numbers

@@ -72,7 +72,7 @@ def search(
       InvalidInput: an argument is unusable, before anything is searched.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("problems", "settings")}
-    return _run_anywhere(asearch(problems, **arguments, **settings))
+    return run_anywhere(asearch(problems, **arguments, **settings))
 
 
 async def asearch(
@@ -147,7 +147,7 @@ def greedy(
       problems, policy, executor, progress: as `search` takes them.
       **settings: settings of SearchConfig; max_depth, open_problems and seed matter here.
     """
-    return _run_anywhere(_sample(problems, 1, policy, {"temperature": 0.0}, executor, progress, settings))
+    return run_anywhere(_sample(problems, 1, policy, {"temperature": 0.0}, executor, progress, settings))
 
 
 def sample(
@@ -167,7 +167,9 @@ def sample(
     """
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         raise InvalidInput(f"samples is {samples!r}: give an integer >= 1")
-    return _run_anywhere(_sample(problems, samples, policy, {}, executor, progress, settings))
+    # Of the policies by name the only one that has to be asked for what the trajectories' score is made of.
+    named = {"logprobs": True} if isinstance(policy, str) and policy.startswith("vllm:") else {}
+    return run_anywhere(_sample(problems, samples, policy, named, executor, progress, settings))
 
 
 async def _sample(
@@ -306,7 +308,7 @@ def _name(model: Any) -> str:
     return getattr(model, "__qualname__", type(model).__qualname__)
 
 
-def _run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
+def run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end; in a thread of its own where this one already runs an event loop."""
     try:
         asyncio.get_running_loop()
