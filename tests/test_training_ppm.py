@@ -234,8 +234,8 @@ def test_batchings_that_are_equivalent_give_one_loss_curve(folder: Path, tmp_pat
 
 
 def test_the_calibration_loss_is_the_cross_entropy_of_the_score() -> None:
-    branches = tuple(np.array([1, token], np.int32) for token in range(3))
-    groups = [Group(branches, (0, 0), (1, 2), "a", 0, False, 4), Group(branches[:2], (1,), (0,), "b", 0, False, 3)]
+    prefix, tails = np.array([1], np.int32), tuple(np.array([token], np.int32) for token in range(3))
+    groups = [Group(prefix, tails, (0, 0), (1, 2), "a", 0, False, 4), Group(prefix, tails[:2], (1,), (0,), "b", 0, False, 3)]
     rewards = torch.tensor([2.0, -1.0, 0.5, 3.0, -2.0])
     probability = (1 + torch.tanh(rewards / 5.0)) / 2
     chosen = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0])
@@ -316,8 +316,8 @@ def test_the_evaluation_counts_pairs_by_kind_and_depth(folder: Path, tmp_path: P
 
 
 def test_calibration_is_measured_over_bins() -> None:
-    branches = tuple(np.array([1, token], np.int32) for token in range(2))
-    group = Group(branches, (0,), (1,), "p", 0, False, 3)
+    tails = tuple(np.array([token], np.int32) for token in range(2))
+    group = Group(np.array([1], np.int32), tails, (0,), (1,), "p", 0, False, 3)
     # Scores of +-0.5: probabilities 0.75 and 0.25.
     logit = 5.0 * math.atanh(0.5)
     judged = [ppm_evaluation._Judged(group, np.array([logit, -logit]))] * 3 + [

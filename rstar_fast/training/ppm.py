@@ -115,7 +115,7 @@ def _train(
     pairs = sum(len(group.better) for group in groups)
     first = {"groups": len(groups), "pairs": pairs, "left_out": left_out, "max_tokens": longest}
     first |= {"tokens": sum(group.tokens for group in groups)}
-    first |= {"tokens_of_all_texts": sum(len(group.branches[at]) for group in groups for at in (*group.better, *group.worse))}
+    first |= {"tokens_of_all_texts": sum(len(group.prefix) + len(group.tails[at]) for group in groups for at in (*group.better, *group.worse))}
     lora = lora_of(model, config)
     trainer = PpmTrainer(model, lora, groups, packs, config, arguments)
     with quiet(), attending(model):

@@ -93,7 +93,7 @@ def _judge(model: Any, groups: Sequence[Group]) -> list[_Judged]:
     made = pack(groups).to(model.device)
     hidden = hidden_states(model, made.tokens, made.tree, None)
     rewards = (hidden[made.ends].float() @ model.score.weight[0].float()).cpu().numpy() + ppm_model.bias_in(model.config)
-    parts = np.split(rewards, np.cumsum([len(group.branches) for group in groups])[:-1])
+    parts = np.split(rewards, np.cumsum([len(group.tails) for group in groups])[:-1])
     return [_Judged(group, part) for group, part in zip(groups, parts, strict=True)]
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -35,7 +37,8 @@ class Group:
     """The pairs that share a prefix.
 
     Attributes:
-      branches: the token ids of each distinct text, prompt included, [n] int32.
+      prefix: the token ids that all texts begin with, [n] int32, the prompt and maybe more.
+      tails: those that follow in each distinct text, [n] int32.
       better, worse: of each pair, which branches they are.
       problem: its id; the prompt where the data does not say.
       depth: steps in the prompt; None where the data does not say.
@@ -43,13 +46,19 @@ class Group:
       tokens: of the tree.
     """
 
-    branches: tuple[np.ndarray, ...]
+    prefix: np.ndarray
+    tails: tuple[np.ndarray, ...]
     better: tuple[int, ...]
     worse: tuple[int, ...]
     problem: str
     depth: int | None
     final: bool
     tokens: int
+
+    @property
+    def branches(self) -> tuple[np.ndarray, ...]:
+        """The token ids of each distinct text, [n] int32."""
+        return tuple(np.concatenate([self.prefix, tail]) for tail in self.tails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +106,19 @@ def read_groups(path: str | Path, tokenizer: PreTrainedTokenizerBase, longest: i
       InvalidInput: the file is unusable, a group has two prompts, a pair two equal texts, or no pair is left.
     """
     table = read_table(path, _TEXTS, ("group", "problem", "depth", "final"))
-    rows: dict[Any, list[dict[str, Any]]] = {}
-    for number, row in enumerate(table.to_pylist(), 1):
-        if row["chosen"] == row["rejected"]:
-            raise InvalidInput(f"{path}, row {number}: chosen and rejected are the same text: leave such pairs out")
-        key = row.get("group")
-        members = rows.setdefault(("prompt", row["prompt"]) if key is None else ("group", key), [])
-        if members and members[0]["prompt"] != row["prompt"]:
-            raise InvalidInput(
-                f"{path}, row {number}: group {key} has another prompt in an earlier row: number groups once in a file"
-            )
-        members.append(row)
+    members = list(_rows_of_groups(table).values())
     groups, left_out = [], 0
-    every = list(rows.values())
-    for first in range(0, len(every), _CHUNK):
-        tokens = _tokenized(every[first : first + _CHUNK], tokenizer)
-        for members in every[first : first + _CHUNK]:
+    for first in range(0, len(members), _CHUNK):
+        some = members[first : first + _CHUNK]
+        rows = iter(table.take(pa.array([at for of_group in some for at in of_group])).to_pylist())
+        chunk = [[next(rows) for _ in of_group] for of_group in some]
+        _check(path, some, chunk)
+        tokens = _tokenized(chunk, tokenizer)
+        for of_group in chunk:
             kept = [
-                row
-                for row in members
-                if all(len(tokens[row["prompt"], row[side]]) <= longest for side in ("chosen", "rejected"))
+                row for row in of_group if all(len(tokens[row["prompt"], row[side]]) <= longest for side in ("chosen", "rejected"))
             ]
-            left_out += len(members) - len(kept)
+            left_out += len(of_group) - len(kept)
             if kept:
                 groups.append(_group(kept, tokens))
     if not groups:
@@ -139,7 +139,7 @@ def pack(groups: Sequence[Group]) -> Pack:
     for run in runs:
         run.slots = np.arange(total, total + len(run.tokens), dtype=np.int32)
         total += len(run.tokens)
-    firsts = np.cumsum([0, *(len(group.branches) for group in groups)])
+    firsts = np.cumsum([0, *(len(group.tails) for group in groups)])
 
     def joined(side: str) -> torch.Tensor:
         return torch.tensor([first + at for first, group in zip(firsts, groups, strict=False) for at in getattr(group, side)])
@@ -151,7 +151,7 @@ def pack(groups: Sequence[Group]) -> Pack:
         better=joined("better"),
         worse=joined("worse"),
         group=torch.tensor([number for number, group in enumerate(groups) for _ in group.better]),
-        branch_group=torch.tensor([number for number, group in enumerate(groups) for _ in group.branches]),
+        branch_group=torch.tensor([number for number, group in enumerate(groups) for _ in group.tails]),
     )
 
 
@@ -204,6 +204,27 @@ def plan(
     return of_device, [[int(update[at]) for at in pack] for update, packs in zip(updates, parts, strict=True) for pack in packs]
 
 
+def _rows_of_groups(table: pa.Table) -> dict[tuple[str, int], list[int]]:
+    """The rows of each group: of one number, or where there is none of one prompt; groups in the order of their first rows."""
+    prompts = pc.dictionary_encode(table.column("prompt").combine_chunks()).indices.to_pylist()
+    numbers = table.column("group").to_pylist() if "group" in table.column_names else [None] * len(prompts)
+    found: dict[tuple[str, int], list[int]] = {}
+    for row, (number, prompt) in enumerate(zip(numbers, prompts, strict=True)):
+        found.setdefault(("prompt", prompt) if number is None else ("group", number), []).append(row)
+    return found
+
+
+def _check(path: str | Path, numbers: Sequence[Sequence[int]], groups: Sequence[Sequence[dict[str, Any]]]) -> None:
+    for of_group, rows in zip(numbers, groups, strict=True):
+        for at, row in zip(of_group, rows, strict=True):
+            if row["chosen"] == row["rejected"]:
+                raise InvalidInput(f"{path}, row {at + 1}: chosen and rejected are the same text: leave such pairs out")
+            if row["prompt"] != rows[0]["prompt"]:
+                raise InvalidInput(
+                    f"{path}, row {at + 1}: group {row['group']} has another prompt in an earlier row: number groups once in a file"
+                )
+
+
 def _tokenized(
     groups: Sequence[Sequence[dict[str, Any]]], tokenizer: PreTrainedTokenizerBase
 ) -> dict[tuple[str, str], np.ndarray]:
@@ -220,12 +241,16 @@ def _group(rows: Sequence[dict[str, Any]], tokens: dict[tuple[str, str], np.ndar
         side: tuple(number.setdefault((row["prompt"], row[side]), len(number)) for row in rows)
         for side in ("chosen", "rejected")
     }
-    branches = tuple(tokens[text] for text in number)
+    branches = [tokens[text] for text in number]
     prefixes = Prefixes(0)
     runs = {run for branch in branches for run in prefixes.insert("", branch).path()}
+    shortest = min(map(len, branches))
+    same = np.all([branch[:shortest] == branches[0][:shortest] for branch in branches], axis=0)
+    shared = shortest if same.all() else int(np.argmin(same))
     first = rows[0]
     return Group(
-        branches=branches,
+        prefix=branches[0][:shared].copy(),
+        tails=tuple(branch[shared:].copy() for branch in branches),
         better=sides["chosen"],
         worse=sides["rejected"],
         problem=str(first["prompt"] if first.get("problem") is None else first["problem"]),
