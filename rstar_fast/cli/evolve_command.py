@@ -137,11 +137,11 @@ def _short(number: int) -> str:
 
 
 def show_summary(summary: Any) -> None:
-    """The tables of the summary page, on the terminal."""
+    """The tables of the summary page, on the terminal, those of single levels left out."""
     from rstar_fast.evolution.page import tables
 
     console = Console()
-    for title, (header, *rows) in tables(summary):
+    for title, (header, *rows) in tables(summary, by_level=False):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for at, name in enumerate(header):
             table.add_column(name, justify="left" if at == 0 else "right")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rstar_fast.search.api import run_anywhere
 from rstar_fast.search.models import scorer_model
 from rstar_fast.storage import ProblemFile, Run
 from rstar_fast.storage.manifest import FILE as MANIFEST
-from rstar_fast.types import Partial, Problem, ProgressEvent, RstarError, SearchResult, Trajectory
+from rstar_fast.types import Finished, Partial, Problem, ProgressEvent, RstarError, SearchResult, Trajectory
 
 _MOST_BROKEN = 0.1  # of the problems
 _AT_ONCE = 32  # problems whose solutions are scored together
@@ -37,36 +38,66 @@ def search(
     given: ProblemFile, policy: str, ppm: str, config: SearchConfig, run_dir: Path, progress: Progress
 ) -> dict[str, Any]:
     """Tree search with the PPM at inference: `correct`, as `greedy`."""
-    results = searched(given.problems, policy=policy, ppm=ppm, config=config, run_dir=run_dir, progress=progress)
+    results, _ = searched(given.problems, policy=policy, ppm=ppm, config=config, run_dir=run_dir, progress=progress)
     return _verdicts(given, results)
 
 
-def searched(problems: Sequence[Problem], *, run_dir: Path, **arguments: Any) -> Sequence[SearchResult]:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a problem's search, without its tree.
+
+    Attributes:
+      solved: some trajectory is right.
+      broke: see `evaluation.failed`.
+      tokens: that the policy generated.
+    """
+
+    solved: bool
+    broke: str
+    tokens: int
+
+
+def searched(
+    problems: Sequence[Problem], *, run_dir: Path, progress: Progress, **arguments: Any
+) -> tuple[Sequence[SearchResult], dict[str, Outcome]]:
     """Searches into a run folder; what fails for a passing reason, such as memory or a disk, is tried again, also after a kill.
+
+    Returns:
+      The results, which are read when they are asked for, and what came of each problem.
 
     Raises:
       RstarError: more than one problem in ten fails all the same.
     """
+    outcomes: dict[str, Outcome] = {}
+
+    def note(event: ProgressEvent) -> None:
+        if isinstance(event, Finished):
+            result = event.result
+            solved = result.failure is None and any(trajectory.correct for trajectory in result.trajectories)
+            outcomes[result.problem.id] = Outcome(solved, str(result.failure) if failed(result) else "", result.stats.policy_tokens)
+        if progress is not None:
+            progress(event)
+
     for _ in range(2):
         if (run_dir / MANIFEST).exists():
             with Run.open(run_dir, None) as run:
                 run.forget_failures()
-        results = tree_search(problems, run_dir=run_dir, **arguments)
-        if not any(map(failed, results)):
+        results = tree_search(problems, run_dir=run_dir, progress=note, **arguments)
+        broken = [outcome.broke for outcome in outcomes.values() if outcome.broke]
+        if not broken:
             break
-    check_failures(results)
-    return results
+    check_failures(broken, len(outcomes))
+    return results, outcomes
 
 
-def check_failures(results: Sequence[SearchResult]) -> None:
+def check_failures(broken: Sequence[str], total: int) -> None:
     """Whether so few searches broke that the others say something.
 
     Raises:
       RstarError: they did not.
     """
-    broken = [result for result in results if failed(result)]
-    if len(broken) > _MOST_BROKEN * len(results):
-        raise RstarError(f"{len(broken)} of {len(results)} problems could not be searched, the first: {broken[0].failure}; mend that, and the same command goes on")
+    if len(broken) > _MOST_BROKEN * total:
+        raise RstarError(f"{len(broken)} of {total} problems could not be searched, the first: {broken[0]}; mend that, and the same command goes on")
 
 
 def samples(
@@ -80,7 +111,7 @@ def samples(
     """
     results = sample(given.problems, count, policy=policy, progress=progress, **_settings(config))
     verdicts = correctness([given.answers[problem.id] for problem in given.problems], results)
-    check_failures(results)
+    _check(results)
     scores = _scores(ppm, results)
     pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
     right = iter([verdict.equal for verdict in grade_many(pairs)])
@@ -144,8 +175,12 @@ def _settings(config: SearchConfig) -> dict[str, Any]:
 
 
 def _verdicts(given: ProblemFile, results: Sequence[SearchResult]) -> dict[str, Any]:
-    check_failures(results)
+    _check(results)
     return {"correct": correctness([given.answers[problem.id] for problem in given.problems], results), **_spent(results)}
+
+
+def _check(results: Sequence[SearchResult]) -> None:
+    check_failures([str(result.failure) for result in results if failed(result)], len(results))
 
 
 def _spent(results: Sequence[SearchResult]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ _LINES = {"greedy": "o-", "search": "s-", "control greedy": "o:", "control searc
 Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the header
 
 
-def tables(summary: EvolutionSummary) -> list[Table]:
-    """What the page and the terminal show; a measure that is not taken yet is "-"."""
+def tables(summary: EvolutionSummary, by_level: bool = True) -> list[Table]:
+    """What the page and, without the tables of single levels, the terminal show; a measure that is not taken yet is "-"."""
     rounds = summary.rounds
     found: list[Table] = []
     levels = list(rounds[0].solved) if rounds else []
@@ -34,6 +34,7 @@ def tables(summary: EvolutionSummary) -> list[Table]:
     found.append(("Training problems solved", [header, *solved, *kinds]))
     names = list(dict.fromkeys(name for r in rounds for name in r.measures))
     places = list(dict.fromkeys(place for r in rounds for of in r.measures.values() for place in of))
+    places = places if by_level else [place for place in places if place in ("all", "frontier")]
     for place in sorted(places, key=lambda place: (place != "all", place != "frontier", place)):
         rows = [[name, *(str(r.measures.get(name, {}).get(place, "-")) for r in rounds)] for name in names]
         title = {"all": "All held-out problems", "frontier": f"Frontier: level {', '.join(summary.frontier)}"}.get(place, f"Held-out problems of level {place}")

@@ -25,16 +25,15 @@ from typing import Any
 import yaml
 
 from rstar_fast.config import SearchConfig
-from rstar_fast.evaluation import failed
 from rstar_fast.evolution import measuring
 from rstar_fast.evolution.config import FREE_SETTINGS, EvolutionConfig, RoundConfig, seed_of
 from rstar_fast.evolution.stages import Record, Records, Stage
 from rstar_fast.extraction import extract
-from rstar_fast.storage import ProblemFile, load_run, read_problems
+from rstar_fast.storage import ProblemFile, read_problems
 from rstar_fast.storage.atomic import remove_leftovers
 from rstar_fast.training.policy import train_policy
 from rstar_fast.training.ppm import train_ppm
-from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, SearchResult, TrainingDiverged
+from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, TrainingDiverged
 
 # The parts of a round that draw: the seed of each is its own (`seed_of`). Passes of the search count on from SEARCH.
 _POLICY, _PPM, _CONTROL, _HELDOUT, _GREEDY, _SAMPLES, _INFERENCE, _SEARCH = range(8)
@@ -89,12 +88,12 @@ class Rounds:
         problems: Sequence[Problem] = self._train.problems
         config = round_.search
         if at:
-            solved = self._solved(stage.round, at)
-            problems = [problem for problem in problems if problem.id not in solved]
+            unsolved = set(self._record(stage, _passes(round_)[at - 1])["unsolved"])
+            problems = [problem for problem in problems if problem.id in unsolved]
             config = dataclasses.replace(config, rollouts=round_.again[at - 1])
         counts = {"searched": len(problems), "solved_before": len(self._train.problems) - len(problems)}
         if not problems:
-            return counts | {"solved": 0, "solved_by_level": {}, "failed": 0, "tokens": 0}
+            return counts | {"solved": 0, "solved_by_level": {}, "unsolved": [], "failed": 0, "tokens": 0}
         return counts | self._searched(stage, problems, self._train.answers, config, seed_of(self._config, stage.round, _SEARCH + at))
 
     def _searched(
@@ -104,7 +103,7 @@ class Rounds:
         before = self._folder(stage, back=1)
         first = stage.round == 1
         policy = (self._config.bootstrap or self._config.base) if first else str(before / "policy")
-        results = measuring.searched(
+        _, outcomes = measuring.searched(
             problems,
             policy=self._engine(policy),
             ppm="nano" if not config.annotation.needs_scorer else str(before / "ppm"),
@@ -113,27 +112,24 @@ class Rounds:
             run_dir=self._folder(stage) / stage.name,
             progress=self._events(stage),
         )
-        solved, broken, tokens = 0, 0, 0
-        levels: Counter[str] = Counter()
-        for result in results:
-            solved += _is_solved(result)
-            levels[self._train.labels.get(result.problem.id, {}).get("level", "")] += _is_solved(result)
-            broken += failed(result)
-            tokens += result.stats.policy_tokens
-        return {"solved": solved, "solved_by_level": dict(levels), "failed": broken, "tokens": tokens}
+        solved = {problem_id for problem_id, outcome in outcomes.items() if outcome.solved}
+        return {
+            "solved": len(solved),
+            "solved_by_level": Counter(self._train.labels.get(problem_id, {}).get("level", "") for problem_id in solved),
+            "unsolved": [problem.id for problem in problems if problem.id not in solved],
+            "failed": sum(bool(outcome.broke) for outcome in outcomes.values()),
+            "tokens": sum(outcome.tokens for outcome in outcomes.values()),
+        }
 
     def _extract(self, stage: Stage, round_: RoundConfig) -> Record:
         runs = [self._folder(stage) / name for name in _passes(round_)]
         runs = [run for run in runs if run.exists()]
         if not sum(self._record(stage, name)["solved"] for name in _passes(round_)):
-            raise RstarError(f"round {stage.round} solved no problem: give easier problems, more rollouts, or a better bootstrap policy")
+            raise RstarError(f"round {stage.round} solved no problem: begin in another folder with easier problems, more rollouts, or a better bootstrap policy")
         seed = seed_of(self._config, stage.round, 0)
         out = self._folder(stage) / "data"
         remove_leftovers(out)
-        summary = extract(
-            runs, out, config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed)
-        )
-        return summary.to_mapping()
+        return extract(runs, out, config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed)).to_mapping()
 
     def _policy(self, stage: Stage, round_: RoundConfig) -> Record:
         config = dataclasses.replace(round_.policy_training, seed=seed_of(self._config, stage.round, _POLICY))
@@ -152,7 +148,7 @@ class Rounds:
         config = dataclasses.replace(round_.ppm_training, seed=seed_of(self._config, stage.round, _PPM))
         if not self._record(stage, "extract")["pairs"]:
             raise RstarError(
-                f"round {stage.round} found no pairs for the PPM: no problem has both right and wrong steps; give harder problems, or more rollouts"
+                f"round {stage.round} found no pairs for the PPM: no problem has both right and wrong steps; begin in another folder with harder problems, or more rollouts"
             )
         pairs, heldout = (folder / data / f"pairs.{_DATA_FORMAT}" for data in ("data", "heldout-data"))
         measured = heldout if self._record(stage, "heldout-extract")["pairs"] else None
@@ -220,12 +216,6 @@ class Rounds:
             if done.returncode:
                 raise RstarError(f"round {stage.round}, {stage.name}: the launcher ended with status {done.returncode}; what it wrote stands above")
         return measuring.training(out)
-
-    def _solved(self, k: int, passes: int) -> set[str]:
-        """The training problems that the first passes of a round have solved."""
-        names = _passes(self._config.rounds[k - 1])[:passes]
-        folders = [self._records.folder(k) / name for name in names]
-        return {result.problem.id for folder in folders if folder.exists() for result in load_run(folder) if _is_solved(result)}
 
     def _sft(self, stage: Stage) -> Path:
         return self._folder(stage) / "data" / f"sft.{_DATA_FORMAT}"
@@ -300,10 +290,6 @@ def _remove_if_told_otherwise(out: Path, config: Any) -> None:
 def _passes(round_: RoundConfig) -> list[str]:
     """The run folders of a round's searches."""
     return ["search", *(f"search-{at + 2}" for at in range(len(round_.again)))]
-
-
-def _is_solved(result: SearchResult) -> bool:
-    return result.failure is None and any(trajectory.correct for trajectory in result.trajectories)
 
 
 def _said(config: SearchConfig) -> str:
