@@ -263,7 +263,9 @@ def search_in(folder: Path, broken: Callable[[], bool]) -> list[bool]:
 
     problems = [Problem(f"q{at}") for at in range(4)]
     answers = {problem.id: "5" for problem in problems}
-    results = measuring.searched(problems, run_dir=folder, policy=policy, answers=answers, annotation="terminal", rollouts=1, open_problems=1)
+    settings = {"annotation": "terminal", "rollouts": 1, "open_problems": 1}
+    results, outcomes = measuring.searched(problems, run_dir=folder, progress=None, policy=policy, answers=answers, **settings)
+    assert [outcomes[problem.id].solved for problem in problems] == [result.failure is None for result in results]
     return [result.failure is not None for result in results]
 
 

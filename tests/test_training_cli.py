@@ -96,7 +96,7 @@ def test_an_interrupted_training_says_how_to_go_on(folder: Path, tmp_path: Path,
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_commands._Line, "__call__", interrupt)
+    monkeypatch.setattr(train_commands.ProgressLine, "__call__", interrupt)
     monkeypatch.setattr(sys, "argv", ["rstar-fast", "train-policy", "my data.jsonl"])
     done = run("train-policy", folder / "sft.jsonl", "--policy", folder / "qwen2", "--out", tmp_path / "p")
     assert done.exit_code == 130
