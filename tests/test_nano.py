@@ -255,3 +255,17 @@ def test_the_shipped_pair_answers_a_question_by_search() -> None:
     assert result.failure is None and result.tree is not None and len(result.tree) > 2
     assert all(node.score is not None for node in result.tree if node.tag != "0")
     assert len({node.score for node in result.tree if node.score is not None}) > 2  # it tells steps apart
+
+
+def test_the_bootstrap_policy_writes_programs_of_easy_levels() -> None:
+    """A solution that is right by chance is rare; how often it is right, and at which levels, is measured elsewhere."""
+    import rstar_fast
+
+    assert sum(file.stat().st_size for file in nano.BOOTSTRAP.iterdir()) <= 6e6
+    records = nano.generate("heldout", 16, seed=1, levels=(1,))
+    results = rstar_fast.search.sample([record.problem for record in records], 4, policy=str(nano.BOOTSTRAP))
+    right = [
+        any(trajectory.answer == record.answer for trajectory in result.trajectories)
+        for record, result in zip(records, results, strict=True)
+    ]
+    assert sum(right) >= 4

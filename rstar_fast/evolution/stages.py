@@ -91,7 +91,8 @@ class Records:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _clock(path.with_suffix(".time")) as seconds:
                 record = plain(stage.work())
-            write_whole(path, json.dumps(record | {"seconds": round(seconds(), 1)}, indent=1) + "\n")
+                record["seconds"] = round(seconds(), 1)
+            write_whole(path, json.dumps(record, indent=1) + "\n")
         except OSError as error:
             raise RstarError(
                 f"round {stage.round}, {stage.name}: {error.strerror or error} ({error.filename or path}): mend that, and the same command goes on"
