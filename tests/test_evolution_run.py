@@ -23,7 +23,7 @@ import rstar_fast
 from rstar_fast import evolution
 from rstar_fast.cli import app
 from rstar_fast.evolution import EvolutionConfig, nano
-from rstar_fast.evolution.rounds import Rounds
+from rstar_fast.evolution.rounds import Rounds, problems_of
 from rstar_fast.evolution.stages import Records, Stage
 from rstar_fast.nano import POLICY, generate
 from rstar_fast.types import InvalidInput, RstarError
@@ -200,7 +200,7 @@ def test_a_base_that_is_not_there_is_told_before_the_search(undisturbed: tuple[P
 def policy_stage(settings: dict[str, Any], out: Path) -> Stage:
     """The stage that trains the policy of round 1, in an evolution of its own that has the data of another."""
     config = EvolutionConfig.from_mapping(settings)
-    return next(stage for stage in Rounds(config, Records(out)).stages() if stage.name == "policy")
+    return next(stage for stage in Rounds(config, Records(out), problems_of(config)).stages() if stage.name == "policy")
 
 
 def test_a_launcher_trains_as_this_process_does(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +12,7 @@ from rich.table import Table
 
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress, duration
-from rstar_fast.cli.rendering import one_line
+from rstar_fast.cli.rendering import one_line, this_command
 from rstar_fast.cli.train_commands import ProgressLine
 from rstar_fast.types import InvalidInput
 
@@ -52,7 +49,7 @@ def evolve(
             summary = evolution.evolve(settings, out, progress=shown.progress, done=shown.done)
         except KeyboardInterrupt:
             shown.close()
-            typer.echo(f"interrupted: what is done is kept in {one_line(str(out))}; to go on: rstar-fast {shlex.join(sys.argv[1:])}", err=True)
+            typer.echo(f"interrupted: what is done is kept in {one_line(str(out))}; to go on: {this_command()}", err=True)
             raise typer.Exit(130) from None
     show_summary(summary)
     typer.echo(f"page      {one_line(str(out / 'summary.html'))}")
@@ -80,7 +77,6 @@ class _Shown:
         self._stage: Any = None
         self._search: SearchProgress | None = None
         self._training: ProgressLine | None = None
-        self._started = time.monotonic()
 
     def __enter__(self) -> _Shown:
         return self

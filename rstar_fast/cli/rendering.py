@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shlex
+import sys
 from typing import Any
 
 from rstar_fast import steps
@@ -16,6 +18,11 @@ _OUTPUT = re.compile(f"{re.escape(steps.OUTPUT)}(.*?){re.escape(steps.END_OF_OUT
 _MARKERS = re.compile("|".join(map(re.escape, steps.MARKERS)))
 _BREAKS = re.compile(r"[ \t\r]*\n[ \t\r\n]*")
 _BLANK_LINES = re.compile(r"\n\s*\n")
+
+
+def this_command() -> str:
+    """The command that runs, as a shell takes it."""
+    return f"rstar-fast {shlex.join(sys.argv[1:])}"
 
 
 def visible(text: str) -> str:

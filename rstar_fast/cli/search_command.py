@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from rich.console import Console
 
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
-from rstar_fast.cli.rendering import one_line, result_json, result_lines
+from rstar_fast.cli.rendering import one_line, result_json, result_lines, this_command
 from rstar_fast.config import Annotation, Choice, SearchConfig
 from rstar_fast.evaluation import wilson
 from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file, read_problems
@@ -117,9 +115,8 @@ def _searched(given: ProblemFile, policy: str, ppm: str, settings: SearchConfig,
         if out is None:
             typer.echo("interrupted, nothing is kept: with --out FOLDER a run continues where it stopped", err=True)
         else:
-            command = f"rstar-fast {shlex.join(sys.argv[1:])}"
             typer.echo(
-                f"interrupted: {done} of {total} problems are finished and kept in {out}; to continue: {command}", err=True
+                f"interrupted: {done} of {total} problems are finished and kept in {out}; to continue: {this_command()}", err=True
             )
         raise typer.Exit(130) from None
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import duration
-from rstar_fast.cli.rendering import one_line
+from rstar_fast.cli.rendering import one_line, this_command
 from rstar_fast.config import Optimizer, PolicyTrainingConfig, PpmTrainingConfig
 
 _EVERY_S = 10.0
+_Settings = TypeVar("_Settings", PolicyTrainingConfig, PpmTrainingConfig)
 
 _Data = Annotated[Path, typer.Argument(help="A .parquet or .jsonl file, as extract writes it.")]
 _Policy = Annotated[str, typer.Option(help="nano, or a checkpoint's folder or hub name.")]
@@ -59,10 +59,7 @@ def train_policy(
     A training can be interrupted at any time; the same command goes on. Several GPUs: accelerate launch --module rstar_fast.cli
     train-policy ...
     """
-    options = {"learning_rate": learning_rate, "epochs": epochs, "max_tokens": max_tokens, "batch": batch}
-    options |= {"device_batch": device_batch, "packing": packing, "optimizer": optimizer, "lora": lora, "bf16": bf16}
-    options |= {"gradient_checkpointing": gradient_checkpointing, "save_minutes": save_minutes, "seed": seed}
-    settings = PolicyTrainingConfig.from_mapping(_given(config, options))
+    settings = _settings(PolicyTrainingConfig, config, locals())
     from rstar_fast.training.policy import train_policy
 
     try:
@@ -96,10 +93,7 @@ def train_ppm(
     A training can be interrupted at any time; the same command goes on. Several GPUs: accelerate launch --module rstar_fast.cli
     train-ppm ...
     """
-    options = {"learning_rate": learning_rate, "epochs": epochs, "max_tokens": max_tokens, "batch": batch}
-    options |= {"batch_tokens": batch_tokens, "optimizer": optimizer, "lora": lora, "bf16": bf16}
-    options |= {"gradient_checkpointing": gradient_checkpointing, "save_minutes": save_minutes, "seed": seed}
-    settings = PpmTrainingConfig.from_mapping(_given(config, options))
+    settings = _settings(PpmTrainingConfig, config, locals())
     from rstar_fast.training.ppm import train_ppm
 
     try:
@@ -129,9 +123,11 @@ def convert_ppm(
     typer.echo(f"PPM      {one_line(str(from_reference(source, out, scale=scale)))}")
 
 
-def _given(config: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(kind: type[_Settings], config: Path | None, options: Mapping[str, Any]) -> _Settings:
+    """Those of the file, and of a command's arguments those that are settings and were given."""
     settings = load_config(config) if config is not None else {}
-    return {**settings, **{name: value for name, value in options.items() if value is not None}}
+    names = [field.name for field in dataclasses.fields(kind)]
+    return kind.from_mapping({**settings, **{name: options[name] for name in names if options.get(name) is not None}})
 
 
 class ProgressLine:
@@ -167,7 +163,7 @@ def _is_main() -> bool:
 
 def _interrupted(out: Path) -> None:
     typer.echo(
-        f"interrupted: its last state is kept in {one_line(str(out))}; to go on: rstar-fast {shlex.join(sys.argv[1:])}",
+        f"interrupted: its last state is kept in {one_line(str(out))}; to go on: {this_command()}",
         err=True,
     )
     raise typer.Exit(130)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from rstar_fast.config.base import Mapped, as_enum, check_integer, is_real
+from rstar_fast.config.base import Mapped, as_enum, check_flag, check_integer, is_real
 from rstar_fast.config.search import Behaviour
 from rstar_fast.types import InvalidInput
 
@@ -94,8 +94,7 @@ class ExtractionConfig(Mapped):
             check_integer(name, getattr(self, name), 1, 2**31)
         for name in ("min_edit_distance", "seed"):
             check_integer(name, getattr(self, name), 0, 2**62)
-        if not isinstance(self.final_step, bool):
-            raise InvalidInput(f"final_step is {self.final_step!r}: give true or false")
+        check_flag("final_step", self.final_step)
         if not is_real(self.min_margin) or not 0 <= self.min_margin <= 2:
             raise InvalidInput(f"min_margin is {self.min_margin!r}: give a number from 0 to 2")
 

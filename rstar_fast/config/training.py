@@ -28,6 +28,9 @@ class Optimizer(enum.Enum):
 class _TrainingConfig(Mapped):
     """What trainings of policies and PPMs have in common; `PolicyTrainingConfig` says what each setting is."""
 
+    # May differ when a training goes on; not a field: it has no annotation.
+    changes_no_result = ("save_minutes", "gradient_checkpointing")
+
     learning_rate: float = 7e-6
     epochs: int = 2
     max_tokens: int = 2048
@@ -97,6 +100,7 @@ class PolicyTrainingConfig(_TrainingConfig):
     """
 
     _called = "policy training"
+    changes_no_result = (*_TrainingConfig.changes_no_result, "device_batch")
 
     weight_decay: float = 0.1
     device_batch: int = 4
@@ -132,6 +136,7 @@ class PpmTrainingConfig(_TrainingConfig):
     """
 
     _called = "PPM training"
+    changes_no_result = (*_TrainingConfig.changes_no_result, "batch_tokens")
 
     batch_tokens: int = 8192
     scale: float = 5.0

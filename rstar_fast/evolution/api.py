@@ -46,16 +46,17 @@ def evolve(
       RstarError: a stage failed, e.g. a training diverged or the disk is full; what is done is kept.
     """
     config = config if isinstance(config, EvolutionConfig) else EvolutionConfig.from_mapping(config)
-    digests = _checked(config)
+    problems = problems_of(config)  # all that it names is looked at before the hours of the first search
+    _check_models(config)
     folder = Path(out)
 
     def changes(name: str, records: Records) -> bool:
         return may_change(name, lambda k, stage: records.get(k, stage) is not None)
 
-    with opened(folder, recorded_settings(config, digests), changes) as records:
+    with opened(folder, recorded_settings(config, digests_of(config)), changes) as records:
         at = 0
         try:
-            for stage in Rounds(config, records, progress).stages():
+            for stage in Rounds(config, records, problems, progress).stages():
                 if stage.round > at > 0:
                     _page(folder)
                 at = stage.round
@@ -72,13 +73,12 @@ def evolve(
         return _page(folder)
 
 
-def _checked(config: EvolutionConfig) -> dict[str, str]:
-    """The digests of an evolution's files, when all that it names is there: before the hours of the first search.
+def _check_models(config: EvolutionConfig) -> None:
+    """Whether the models are there that an evolution begins with, and what trains them.
 
     Raises:
       InvalidInput: something is not.
     """
-    problems_of(config)
     require_libraries()
     for policy in dict.fromkeys(name for name in (config.base, config.bootstrap) if name is not None):
         load_tokenizer(policy, "policy")
@@ -86,7 +86,6 @@ def _checked(config: EvolutionConfig) -> dict[str, str]:
         read_table(config.base_data, ("prompt", "completion"))
     if config.launcher and shutil.which(config.launcher[0]) is None:
         raise InvalidInput(f"launcher {config.launcher[0]!r} is no command: give one that is installed, or none to train in this process")
-    return digests_of(config)
 
 
 def plan(config: EvolutionConfig | Mapping[str, Any]) -> Plan:

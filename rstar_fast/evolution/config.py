@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rstar_fast.config import Annotation, ExtractionConfig, PolicyTrainingConfig, PpmTrainingConfig, SearchConfig
-from rstar_fast.config.base import Mapped, check_integer
+from rstar_fast.config.base import Mapped, check_flag, check_integer
 from rstar_fast.types import InvalidInput
 
 
@@ -152,8 +152,7 @@ class EvolutionConfig(Mapped):
         if rounds[0].search.annotation.needs_scorer:
             raise InvalidInput('round 1 has annotation="ppm", but there is no PPM before it: give "terminal"')
         _as_config(self, "evaluation", EvaluationConfig)
-        if not isinstance(self.control, bool):
-            raise InvalidInput(f"control is {self.control!r}: give true or false")
+        check_flag("control", self.control)
         if self.engine not in ("transformers", "vllm"):
             raise InvalidInput(f"engine is {self.engine!r}: give 'transformers' or 'vllm'")
         if not isinstance(self.launcher, list | tuple) or not all(isinstance(word, str) for word in self.launcher):
@@ -201,7 +200,7 @@ def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
 
 
 # What changes no result, or only by rounding.
-FREE_SETTINGS = ("launcher", "engine", "control", "save_minutes", "device_batch", "batch_tokens", "gradient_checkpointing")
+_FREE = ("launcher", "engine", "control", *PolicyTrainingConfig.changes_no_result, *PpmTrainingConfig.changes_no_result)
 # Settings by their beginning -> the stages that use them first.
 _USED_BY = {
     "search": ("search",),
@@ -238,7 +237,7 @@ def may_change(name: str, is_done: Callable[[int, str], bool]) -> bool:
       is_done: whether a stage is done, by its round and name.
     """
     parts = name.split(".")
-    if parts[-1] in FREE_SETTINGS or parts[0] in FREE_SETTINGS:
+    if parts[-1] in _FREE or parts[0] in _FREE:
         return True
     k = 1
     if parts[0] == "rounds":

@@ -16,11 +16,12 @@ from rstar_fast import steps
 from rstar_fast.config.base import check_integer
 from rstar_fast.evolution.config import EvolutionConfig
 from rstar_fast.evolution.stages import FILE as EVOLUTION_FILE
-from rstar_fast.evolution.stages import write_whole
 from rstar_fast.nano import BOOTSTRAP, EVOLUTION, WORKED_LEVELS, Record, generate, generator
+from rstar_fast.storage.atomic import write_whole
 from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
+_MADE = "made.json"  # written last
 _TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5)  # of the training problems: most lie beyond what the bootstrap has seen worked
 
 
@@ -40,23 +41,31 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
         check_integer(name, count, 1)
     folder = Path(out) / FOLDER
     paths = {name: folder / name for name in ("train.jsonl", "heldout.jsonl", "base.jsonl")}
-    made, asked = folder / "made.json", {"problems": problems, "heldout": heldout, "seed": seed, "generator": generator.VERSION}
+    asked = {"problems": problems, "heldout": heldout, "seed": seed, "generator": generator.VERSION}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = json.loads(made.read_text("utf-8")) if made.exists() else None
+        there = _made(folder)
+        if there != asked and (Path(out) / EVOLUTION_FILE).exists():
+            raise InvalidInput(f"{out} was begun with {there}, not {asked}: continue it with the same, or give another folder")
         if there != asked:
-            if (Path(out) / EVOLUTION_FILE).exists():
-                raise InvalidInput(f"{out} was begun with {there}, not {asked}: continue it with the same, or give another folder")
-            made.unlink(missing_ok=True)
+            (folder / _MADE).unlink(missing_ok=True)
             write_whole(paths["train.jsonl"], _problems(generate("train", problems, seed, levels=_TRAIN_LEVELS)))
             write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed)))
             write_whole(paths["base.jsonl"], worked(generate("train", problems, seed + 1, levels=WORKED_LEVELS)))
-            write_whole(made, json.dumps(asked))
-    except (OSError, ValueError) as error:
+            write_whole(folder / _MADE, json.dumps(asked))
+    except OSError as error:
         raise InvalidInput(f"{out} cannot be used for an evolution: {error}; give another folder") from error
     settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
     files = {"problems": str(paths["train.jsonl"]), "heldout": str(paths["heldout.jsonl"]), "base_data": str(paths["base.jsonl"])}
     return EvolutionConfig.from_mapping({**settings, **files, "base": str(BOOTSTRAP), "seed": seed})
+
+
+def _made(folder: Path) -> dict[str, object] | None:
+    """What the files in the folder were made with; None where they are not all there."""
+    try:
+        return json.loads((folder / _MADE).read_text("utf-8"))  # type: ignore[no-any-return]
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _problems(records: Sequence[Record]) -> str:

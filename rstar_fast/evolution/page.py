@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rstar_fast.evolution.stages import write_whole
 from rstar_fast.evolution.summary import EvolutionSummary, RoundSummary, to_mapping
+from rstar_fast.storage.atomic import write_whole
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; background: #fff }

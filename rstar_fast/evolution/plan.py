@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rstar_fast.config import SearchConfig
 from rstar_fast.evolution.config import EvolutionConfig
-from rstar_fast.evolution.rounds import Rounds
+from rstar_fast.evolution.rounds import Rounds, problems_of
 from rstar_fast.evolution.stages import Records
 
 # Estimates where nothing is known of the models: nano's steps, measured, are half of these; a 7B model's are about these.
@@ -64,7 +64,7 @@ def plan_of(config: EvolutionConfig) -> Plan:
     """
     planned = []
     nothing_done = Records(Path())
-    for stage in Rounds(config, nothing_done).stages():
+    for stage in Rounds(config, nothing_done, problems_of(config)).stages():
         round_, evaluation = config.rounds[stage.round - 1], config.evaluation
         tokens = steps = disk = 0
         if stage.name == "samples":

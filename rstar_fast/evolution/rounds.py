@@ -26,7 +26,7 @@ import yaml
 
 from rstar_fast.config import SearchConfig
 from rstar_fast.evolution import measuring
-from rstar_fast.evolution.config import FREE_SETTINGS, EvolutionConfig, RoundConfig, seed_of
+from rstar_fast.evolution.config import EvolutionConfig, RoundConfig, seed_of
 from rstar_fast.evolution.stages import Record, Records, Stage
 from rstar_fast.extraction import extract
 from rstar_fast.storage import ProblemFile, read_problems
@@ -46,12 +46,19 @@ class Rounds:
     Args:
       config: the evolution.
       records: its folder.
+      problems: those to train on, and those held out (`problems_of`).
       progress: is told the events of searches, and how far trainings are: (stage, what).
     """
 
-    def __init__(self, config: EvolutionConfig, records: Records, progress: Callable[[Stage, Any], object] | None = None) -> None:
+    def __init__(
+        self,
+        config: EvolutionConfig,
+        records: Records,
+        problems: tuple[ProblemFile, ProblemFile],
+        progress: Callable[[Stage, Any], object] | None = None,
+    ) -> None:
         self._config, self._records, self._progress = config, records, progress
-        self._train, self._heldout = problems_of(config)
+        self._train, self._heldout = problems
 
     def stages(self) -> Iterator[Stage]:
         """All stages, done or not."""
@@ -91,10 +98,7 @@ class Rounds:
             unsolved = set(self._record(stage, _passes(round_)[at - 1])["unsolved"])
             problems = [problem for problem in problems if problem.id in unsolved]
             config = dataclasses.replace(config, rollouts=round_.again[at - 1])
-        counts = {"searched": len(problems), "solved_before": len(self._train.problems) - len(problems)}
-        if not problems:
-            return counts | {"solved": 0, "solved_by_level": {}, "unsolved": [], "failed": 0, "tokens": 0}
-        return counts | self._searched(stage, problems, self._train.answers, config, seed_of(self._config, stage.round, _SEARCH + at))
+        return self._searched(stage, problems, self._train.answers, config, seed_of(self._config, stage.round, _SEARCH + at))
 
     def _searched(
         self, stage: Stage, problems: Sequence[Problem], answers: Mapping[str, str], config: SearchConfig, seed: int
@@ -114,6 +118,7 @@ class Rounds:
         )
         solved = {problem_id for problem_id, outcome in outcomes.items() if outcome.solved}
         return {
+            "searched": len(problems),
             "solved": len(solved),
             "solved_by_level": Counter(self._train.labels.get(problem_id, {}).get("level", "") for problem_id in solved),
             "unsolved": [problem.id for problem in problems if problem.id not in solved],
@@ -123,7 +128,6 @@ class Rounds:
 
     def _extract(self, stage: Stage, round_: RoundConfig) -> Record:
         runs = [self._folder(stage) / name for name in _passes(round_)]
-        runs = [run for run in runs if run.exists()]
         if not sum(self._record(stage, name)["solved"] for name in _passes(round_)):
             raise RstarError(f"round {stage.round} solved no problem: begin in another folder with easier problems, more rollouts, or a better bootstrap policy")
         seed = seed_of(self._config, stage.round, 0)
@@ -245,8 +249,12 @@ class Rounds:
     def _updates(self, stage: Stage) -> Callable[[int, int, float], None] | None:
         if self._progress is None:
             return None
-        told = self._progress
-        return lambda done, total, loss: (told(stage, (done, total, loss)), None)[1]
+        events = partial(self._progress, stage)
+
+        def told(done: int, total: int, loss: float) -> None:
+            events((done, total, loss))
+
+        return told
 
 
 def problems_of(config: EvolutionConfig) -> tuple[ProblemFile, ProblemFile]:
@@ -283,7 +291,7 @@ def _remove_if_told_otherwise(out: Path, config: Any) -> None:
         told = json.loads((out / "training.json").read_text("utf-8"))
     except (OSError, ValueError):
         return
-    if any(told.get(name) != value for name, value in config.to_mapping().items() if name not in FREE_SETTINGS):
+    if any(told.get(name) != value for name, value in config.to_mapping().items() if name not in config.changes_no_result):
         shutil.rmtree(out)
 
 

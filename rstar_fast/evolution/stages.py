@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rstar_fast.storage.atomic import write_whole
 from rstar_fast.storage.folder import lock
-from rstar_fast.storage.manifest import differences, plain, sync_folder
+from rstar_fast.storage.manifest import differences, plain
 from rstar_fast.types import InvalidInput, RstarError
 
 FILE = "evolution.json"
@@ -160,17 +161,6 @@ def load_settings(folder: Path) -> Mapping[str, Any] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{path} is damaged ({error}): restore it from a copy, or give another folder") from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that after any crash the old one or the new one is there."""
-    partial = path.with_name(f"{path.name}.tmp")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folders that appear whole: a reader finds the old one or the new one, never half of one."""
+"""Files and folders that appear whole: a reader finds the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # after an exchange, the old one
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that after any crash the old one or the new one is there, whole. What a crash leaves beside it ends in .tmp."""
+    partial = path.with_name(f"{path.name}.tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove_leftovers(folder: Path) -> None:

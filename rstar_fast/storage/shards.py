@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rstar_fast.storage.atomic import sync_folder
 from rstar_fast.storage.columns import SCHEMA, unescape
 from rstar_fast.storage.journal import scan
-from rstar_fast.storage.manifest import sync_folder
 
 _GROUP_RESULTS = 64
 _GROUP_BYTES = 4 << 20  # reading one result costs reading its row group

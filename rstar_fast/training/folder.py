@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rstar_fast.policies.saving import replaced
-from rstar_fast.storage.atomic import remove_leftovers
+from rstar_fast.storage.atomic import remove_leftovers, write_whole
 from rstar_fast.storage.folder import lock
 from rstar_fast.types import InvalidInput, OutOfSpace
 
@@ -117,7 +117,7 @@ class TrainingFolder:
                         lines.append(line)
                 except ValueError:  # cut by a kill
                     continue
-        _write(self.path / _LOG, "\n".join(lines) + "\n")
+        write_whole(self.path / _LOG, "\n".join(lines) + "\n")
 
     def finish(self, save: Callable[[Path], None]) -> None:
         """Lets `save` write the checkpoint into a new folder, which then takes this one's place; the states are gone."""
@@ -130,13 +130,7 @@ class TrainingFolder:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file as a whole."""
-    _write(path, json.dumps(value, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def train_policy(
 
     told = {"trained": "policy", "policy": str(policy), "data": digest(data), **config.to_mapping()}
     own = {"num_train_epochs": config.epochs, "max_steps": config.updates or -1, "padding_free": config.packing, "max_length": None}
-    with session(SFTConfig, config, out, told, own, free=("device_batch",)) as (folder, arguments):
+    with session(SFTConfig, config, out, told, own) as (folder, arguments):
         if not folder.is_done:
             _train(table, folder, arguments, str(policy), config, progress)
     return Path(out)

@@ -66,7 +66,7 @@ def train_ppm(
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
     }
-    with session(TrainingArguments, config, out, told, own, free=("batch_tokens",)) as (folder, arguments):
+    with session(TrainingArguments, config, out, told, own) as (folder, arguments):
         if not folder.is_done:
             _train(data, heldout, folder, arguments, str(policy), config, progress)
         if heldout is None or arguments.process_index > 0:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _Config = TypeVar("_Config", PolicyTrainingConfig, PpmTrainingConfig)
 _LIBRARIES = ("accelerate", "datasets", "peft", "trl")
-# May differ when a training goes on: they change no result, or only by rounding.
-_FREE = ("save_minutes", "gradient_checkpointing")
 
 
 def settled(kind: type[_Config], config: _Config | None, settings: Mapping[str, Any]) -> _Config:
@@ -53,7 +51,6 @@ def session(
     out: str | Path,
     told: Mapping[str, Any],
     own: Mapping[str, Any],
-    free: tuple[str, ...],
 ) -> Iterator[tuple[TrainingFolder, TrainingArguments]]:
     """A training's folder, held by the main process while the training lasts, and its arguments in every process.
 
@@ -61,7 +58,6 @@ def session(
       kind: of the arguments.
       told: what makes it another training when it changes; a folder holds one.
       own: arguments of the kind.
-      free: names in `told` that may change nevertheless.
 
     Raises:
       InvalidInput: the folder is used by another training, or by another process.
@@ -73,10 +69,10 @@ def session(
     made = arguments(kind, config, path / ".training", **own)
     with told_of_a_full_disk(path), ExitStack() as held:
         if made.process_index == 0:
-            folder = TrainingFolder(path, told, (*_FREE, *free))
+            folder = TrainingFolder(path, told, config.changes_no_result)
             if not folder.is_done:
                 held.enter_context(folder.opened())
         made.distributed_state.wait_for_everyone()
         if made.process_index > 0:
-            folder = TrainingFolder(path, told, (*_FREE, *free))
+            folder = TrainingFolder(path, told, config.changes_no_result)
         yield folder, made
