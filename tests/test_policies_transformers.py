@@ -6,13 +6,14 @@ import asyncio
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models
@@ -25,25 +26,11 @@ from rstar_fast.policies.sampler import Sampler, uniforms
 from rstar_fast.policies.transformers import TransformersPolicy
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, Problem
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONTEXT = 160
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": CONTEXT,
-    "initializer_range": 0.3,  # far from equal probabilities
-    "tie_word_embeddings": False,
-    "bos_token_id": None,
-    "eos_token_id": 7,
-    "pad_token_id": 0,
-}
+SIZES = tiny_models.SIZES | {"max_position_embeddings": CONTEXT, "eos_token_id": 7}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen2": ("Qwen2", {}),
-    "llama": ("Llama", {}),
-    "phi3": ("Phi3", {}),
-    "phi3, sliding window": ("Phi3", {"sliding_window": 12}),
+    **{name: tiny_models.ARCHITECTURES[name] for name in ("qwen2", "llama", "phi3", "phi3, sliding window")},
     "qwen2, a layer with a window": ("Qwen2", {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}),
     "gemma2, capped scores": ("Gemma2", {"sliding_window": 8, "head_dim": 8, "attn_logit_softcapping": 2.0}),
 }
@@ -53,15 +40,6 @@ LONG = Partial(Problem("A farmer has 12 cows and buys 30 more. " * 2 + "How many
 PARTIALS = [MIDDLE, SHORT, LONG]
 # Common in what a random model writes.
 OFTEN = ("in", "5", "e ", "<end_of_step>")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Waiting for each other on a busy machine, torch's threads take a hundred times as long as one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from rstar_fast.ppm.scorer import PpmScorer
 from rstar_fast.storage import atomic
 from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem, Scorer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONTEXT = 128
 QUESTION = Problem("What is 2 + 3?", id="sum")
 PARTIALS = [
@@ -42,15 +43,6 @@ PARTIALS = [
     Partial(Problem("Name a prime.", id="prime"), "<code>\nprint(7)\n<end_of_code>\n<output>7<end_of_output>\n"),
     Partial(QUESTION, "<code>\nx = 2 - 3\n<end_of_step>"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Waiting for each other on a busy machine, torch's threads take a hundred times as long as one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,12 @@ from rstar_fast.training.solutions import NO_LOSS, tokenized
 from rstar_fast.training.trainer import micro_steps
 from rstar_fast.types import InvalidInput, OutOfSpace, TrainingDiverged
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = [
     {"prompt": steps.prompt_of(record.problem.question), "completion": record.solution, "problem": record.problem.id}
     for record in nano.generate("train", 8, 1)
 ]
 FAST = {"learning_rate": 1e-3, "epochs": 3, "batch": 8}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Waiting for each other on a busy machine, torch's threads take a hundred times as long as one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from rstar_fast.training.ppm_trainer import _calibration_loss
 from rstar_fast.training.preferences import Group, balanced, pack, plan, read_groups
 from rstar_fast.types import InvalidInput, OutOfSpace, Partial, Problem, TrainingDiverged
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 RIGHT = ("\nx = x + 1\n<end_of_step>", "\n# Add one\nx += 1\n<end_of_step>")
 WRONG = ("\nx = x - 1\n<end_of_step>", "\nx = 7\n<end_of_step>")
 FAST = {"learning_rate": 1e-3, "epochs": 3, "batch": 4}
@@ -51,15 +52,6 @@ def rows_of(first: int, count: int) -> list[dict[str, Any]]:
 
 
 ROWS, HELD_OUT = rows_of(0, 8), rows_of(8, 8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Waiting for each other on a busy machine, torch's threads take a hundred times as long as one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ SIZES = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 512,
-    "initializer_range": 0.3,
+    "initializer_range": 0.3,  # far from equal probabilities
     "tie_word_embeddings": False,
     "bos_token_id": None,
     "eos_token_id": 0,
