@@ -43,7 +43,7 @@ ROUNDS ?= 5000
 SEED   ?= 1
 comma  := ,
 FOREST := csrc/tree.cc csrc/selection.cc csrc/forest.cc csrc/forest_select.cc
-PARTS  := $(FOREST) csrc/extract.cc csrc/fault.cc
+PARTS  := $(FOREST) csrc/extract.cc csrc/extract_texts.cc csrc/fault.cc
 
 stress: $(foreach kind,thread address$(comma)undefined,build/unit-$(kind) build/stress-$(kind))
 	build/unit-thread
