@@ -33,6 +33,19 @@ class Mapped:
         return {name: _plain(value) for name, value in values.items()}
 
 
+    def _take(self, **kinds: type[enum.Enum] | type[Mapped]) -> None:
+        """Takes settings that may also be given by name, or as mappings of settings, for what they mean."""
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if issubclass(kind, enum.Enum):
+                value = as_enum(kind, name, value)
+            elif isinstance(value, Mapping):
+                value = kind.from_mapping(value)
+            elif not isinstance(value, kind):
+                raise InvalidInput(f"{name} is {value!r}: give a {kind.__name__}, or a mapping of its settings")
+            object.__setattr__(self, name, value)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapped):
         return value.to_mapping()

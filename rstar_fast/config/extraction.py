@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from rstar_fast.config.base import Mapped, as_enum, check_flag, check_integer, is_real
+from rstar_fast.config.base import Mapped, check_flag, check_integer, is_real
 from rstar_fast.config.search import Behaviour
 from rstar_fast.types import InvalidInput
 
@@ -83,12 +82,7 @@ class ExtractionConfig(Mapped):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("format", DataFormat), ("behaviour", Behaviour)):
-            object.__setattr__(self, name, as_enum(kind, name, getattr(self, name)))
-        if isinstance(self.mix, Mapping):
-            object.__setattr__(self, "mix", Mix.from_mapping(self.mix))
-        if not isinstance(self.mix, Mix):
-            raise InvalidInput(f"mix is {self.mix!r}: give a Mix, or a mapping like {{'easy': 0.5, 'hard': 0}}")
+        self._take(format=DataFormat, behaviour=Behaviour, mix=Mix)
         check_integer("trajectories", self.trajectories, 0, 2**31)
         for name in ("positives", "negatives"):
             check_integer(name, getattr(self, name), 1, 2**31)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from rstar_fast.config.base import Mapped, as_enum, check_integer, check_real, is_real
+from rstar_fast.config.base import Mapped, check_integer, check_real, is_real
 from rstar_fast.types import InvalidInput
 
 # What the counters and blocks of the C++ forest hold (csrc/node.h, arena.h).
@@ -85,7 +84,7 @@ class SandboxConfig(Mapped):
     require: Require = Require.BASIC
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "require", as_enum(Require, "require", self.require))
+        self._take(require=Require)
         for name, least in (("memory_mb", 16), ("output_chars", 2), ("scratch_mb", 1), ("snapshots", 1), ("snapshot_mb", 1)):
             check_integer(name, getattr(self, name), least)
         for name in ("timeout_s", "cpu_s"):
@@ -139,12 +138,7 @@ class SearchConfig(Mapped):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("annotation", Annotation), ("choice", Choice), ("behaviour", Behaviour)):
-            object.__setattr__(self, name, as_enum(kind, name, getattr(self, name)))
-        if isinstance(self.sandbox, Mapping):
-            object.__setattr__(self, "sandbox", SandboxConfig.from_mapping(self.sandbox))
-        if not isinstance(self.sandbox, SandboxConfig):
-            raise InvalidInput(f"sandbox is {self.sandbox!r}: give a SandboxConfig, or a mapping of its settings")
+        self._take(annotation=Annotation, choice=Choice, behaviour=Behaviour, sandbox=SandboxConfig)
         for name in (
             "rollouts",
             "candidates",

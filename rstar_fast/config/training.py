@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from rstar_fast.config.base import Mapped, as_enum, check_flag, check_integer, check_real
+from rstar_fast.config.base import Mapped, check_flag, check_integer, check_real
 from rstar_fast.types import InvalidInput
 
 
@@ -49,8 +49,7 @@ class _TrainingConfig(Mapped):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("schedule", Schedule), ("optimizer", Optimizer)):
-            object.__setattr__(self, name, as_enum(kind, name, getattr(self, name)))
+        self._take(schedule=Schedule, optimizer=Optimizer)
         for name in ("epochs", "max_tokens", "batch", "lora_rank"):
             check_integer(name, getattr(self, name), 1)
         check_integer("seed", self.seed, 0, 2**32 - 1)

@@ -12,14 +12,6 @@ from rstar_fast.config.base import Mapped, check_flag, check_integer
 from rstar_fast.types import InvalidInput
 
 
-def _as_config(holder: Any, name: str, kind: type[Mapped]) -> None:
-    value = getattr(holder, name)
-    if isinstance(value, Mapping):
-        object.__setattr__(holder, name, kind.from_mapping(value))
-    elif not isinstance(value, kind):
-        raise InvalidInput(f"{name} is {value!r}: give a {kind.__name__}, or a mapping of its settings")
-
-
 @dataclass(frozen=True, kw_only=True)
 class RoundConfig(Mapped):
     """One round: search -> extract -> train the policy -> train the PPM.
@@ -42,8 +34,7 @@ class RoundConfig(Mapped):
     ppm_training: PpmTrainingConfig = field(default_factory=PpmTrainingConfig)
 
     def __post_init__(self) -> None:
-        for name, kind in _SECTIONS.items():
-            _as_config(self, name, kind)
+        self._take(**_SECTIONS)
         if not self.search.annotation.needs_key:
             raise InvalidInput('the search of a round has annotation="inference", which makes no training data: give "terminal" or "ppm"')
         if isinstance(self.again, str) or not isinstance(self.again, Sequence):
@@ -89,7 +80,7 @@ class EvaluationConfig(Mapped):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     def __post_init__(self) -> None:
-        _as_config(self, "search", SearchConfig)
+        self._take(search=SearchConfig)
         check_integer("samples", self.samples, 1)
         if self.problems is not None:
             check_integer("problems", self.problems, 1)
@@ -151,7 +142,7 @@ class EvolutionConfig(Mapped):
         object.__setattr__(self, "rounds", tuple(rounds))
         if rounds[0].search.annotation.needs_scorer:
             raise InvalidInput('round 1 has annotation="ppm", but there is no PPM before it: give "terminal"')
-        _as_config(self, "evaluation", EvaluationConfig)
+        self._take(evaluation=EvaluationConfig)
         check_flag("control", self.control)
         if self.engine not in ("transformers", "vllm"):
             raise InvalidInput(f"engine is {self.engine!r}: give 'transformers' or 'vllm'")
