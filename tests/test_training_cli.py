@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny_models
+from trainings import losses, write
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
@@ -41,17 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in (2, 3)
     ]
     for name, rows in (("sft", solutions[:8]), ("pairs", pairs[:16]), ("heldout", pairs[16:])):
-        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        write(made / f"{name}.jsonl", rows)
     tiny_models.make_policy("qwen2", made / "qwen2")
     return made
 
 
 def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def losses(out: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text("utf-8").splitlines()[1:]]
 
 
 def test_a_policy_and_then_a_ppm_are_trained(folder: Path, tmp_path: Path) -> None:

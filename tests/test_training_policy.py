@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,7 @@ import pytest
 import torch
 import transformers
 from tiny_models import make_policy, nano_tokenizer, tokenizer_without_markers
+from trainings import killed_when_saved, log, losses, same, write
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import rstar_fast
@@ -48,30 +44,8 @@ def qwen2(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(make_policy("qwen2", tmp_path_factory.mktemp("qwen2")))
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
-
-
-def losses(folder: Path) -> list[float]:
-    assert [line["step"] for line in log(folder)[1:]] == list(range(1, len(log(folder))))
-    return [line["loss"] for line in log(folder)[1:]]
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
-
-
-def same(one: Path, other: Path) -> bool:
-    first, second = weights(one), weights(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 # What has a loss
@@ -239,7 +213,7 @@ def test_muon_trains_and_goes_on_from_its_state(
     assert losses(whole)[2] < losses(whole)[0]
     stopped_after(data, tmp_path / "cut", qwen2, 2, settings)
     train_policy(data, tmp_path / "cut", policy=qwen2, **settings)
-    assert same(tmp_path / "cut", whole) and losses(tmp_path / "cut") == losses(whole)
+    assert same(AutoModelForCausalLM, tmp_path / "cut", whole) and losses(tmp_path / "cut") == losses(whole)
 
 
 # Kills, changed minds, divergence, full disks
@@ -262,21 +236,13 @@ def stopped_after(data: Path, out: Path, policy: str, update: int, settings: dic
 def test_a_killed_training_goes_on_to_the_same_end(data: Path, qwen2: str, tmp_path: Path) -> None:
     settings = FAST | {"batch": 2, "save_minutes": 0}
     whole = train_policy(data, tmp_path / "whole", policy=qwen2, **settings)
-    code = f"import torch; torch.set_num_threads(1); from rstar_fast import train_policy; train_policy({str(data)!r}, {str(tmp_path / 'cut')!r}, policy={qwen2!r}, **{settings!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not list((tmp_path / "cut" / ".training").glob("checkpoint-*/complete")):
-            assert process.poll() is None
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (tmp_path / "cut" / "config.json").exists(), "it was done before it could be killed"
+    with killed_when_saved(f"train_policy({str(data)!r}, {str(tmp_path / 'cut')!r}, policy={qwen2!r}, **{settings!r})", tmp_path / "cut"):
+        pass
     last = max(int(path.parent.name.split("-")[1]) for path in (tmp_path / "cut" / ".training").glob("checkpoint-*/complete"))
     seen: list[int] = []
     train_policy(data, tmp_path / "cut", policy=qwen2, progress=lambda step, total, loss: seen.append(step), **settings)
     assert seen == list(range(last + 1, len(losses(whole)) + 1))
-    assert same(tmp_path / "cut", whole) and losses(tmp_path / "cut") == losses(whole)
+    assert same(AutoModelForCausalLM, tmp_path / "cut", whole) and losses(tmp_path / "cut") == losses(whole)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -351,7 +317,7 @@ def test_a_full_disk_is_one_sentence_and_the_training_goes_on(
     seen: list[int] = []
     train_policy(data, tmp_path / "p", policy=qwen2, progress=lambda step, *_: seen.append(step), **settings)
     assert seen == ([2, 3] if what == "state" else [])
-    assert same(tmp_path / "p", whole)
+    assert same(AutoModelForCausalLM, tmp_path / "p", whole)
 
 
 # Bad input
@@ -387,7 +353,7 @@ def test_parquet_is_read_as_json_lines_are(qwen2: str, data: Path, tmp_path: Pat
     columns = write(tmp_path / "sft.parquet", ROWS)
     for name, path in (("rows", data), ("columns", columns)):
         train_policy(path, tmp_path / name, policy=qwen2, **FAST | {"epochs": 1})
-    assert same(tmp_path / "rows", tmp_path / "columns")
+    assert same(AutoModelForCausalLM, tmp_path / "rows", tmp_path / "columns")
 
 
 def test_a_checkpoint_of_another_architecture_is_one_sentence(data: Path, tmp_path: Path) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import make_policy, nano_tokenizer
+from trainings import killed_when_saved, losses, same, write
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rstar_fast import PpmTrainingConfig, nano, steps
@@ -63,27 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
-
-
 def train(folder: Path, out: Path, **settings: Any) -> dict[str, Any] | None:
     return train_ppm(folder / "pairs.jsonl", out, policy=str(folder / "qwen2"), **FAST | settings)
-
-
-def log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
-
-
-def losses(out: Path) -> list[float]:
-    assert [line["step"] for line in log(out)[1:]] == list(range(1, len(log(out))))
-    return [line["loss"] for line in log(out)[1:]]
-
-
-def same(one: Path, other: Path) -> bool:
-    first, second = (AutoModelForSequenceClassification.from_pretrained(path).state_dict() for path in (one, other))
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def one_by_one(model: Any, texts: Sequence[str]) -> torch.Tensor:
@@ -348,21 +326,12 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(folder: Path, tmp_path: P
 def test_a_killed_training_goes_on_to_the_same_end(folder: Path, tmp_path: Path) -> None:
     settings = FAST | {"batch": 1, "save_minutes": 0}
     given = f"{str(folder / 'pairs.jsonl')!r}, {str(tmp_path / 'cut')!r}, policy={str(folder / 'qwen2')!r}, **{settings!r}"
-    code = f"import torch; torch.set_num_threads(1); from rstar_fast import train_ppm; train_ppm({given})"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with killed_when_saved(f"train_ppm({given})", tmp_path / "cut"):
         train(folder, tmp_path / "whole", **settings)
-        while not list((tmp_path / "cut" / ".training").glob("checkpoint-*/complete")):
-            assert process.poll() is None
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (tmp_path / "cut" / "config.json").exists(), "it was done before it could be killed"
     seen: list[int] = []
     train(folder, tmp_path / "cut", progress=lambda step, total, loss: seen.append(step), **settings)
     assert 1 < seen[0] and seen[-1] == 24 == len(losses(tmp_path / "whole"))
-    assert same(tmp_path / "cut", tmp_path / "whole") and losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert same(AutoModelForSequenceClassification, tmp_path / "cut", tmp_path / "whole") and losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_a_diverging_training_stops(folder: Path, tmp_path: Path) -> None:
