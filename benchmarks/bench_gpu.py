@@ -19,21 +19,25 @@ import json
 import re
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 from bench import write
+from rstar_fast.kernels.token_tree import TokenTree
+from rstar_fast.kernels.tree_attention import Tiling
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForSequenceClassification
 
 from rstar_fast import kernels
 from rstar_fast.kernels import reference
-from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.ppm.scorer import PpmScorer
+from rstar_fast.ppm.scores import text_of
 from rstar_fast.types import Partial, Problem
 
 
@@ -48,7 +52,7 @@ class Shape:
     batch_tokens: int
 
 
-FULL, TINY = Shape(16, 32, 1000, 80, 32_768), Shape(2, 3, 20, 5, 64)
+FULL, TINY = Shape(16, 32, 1000, 80, 65_536), Shape(2, 3, 20, 5, 64)
 MODELS: dict[str, dict[str, int]] = {
     "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2},
     "7B": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4},
@@ -59,10 +63,16 @@ HEAD_SIZE = 64, 80, 96, 128
 
 
 class Numbers:
-    """A tokenizer of texts that are numbers."""
+    """A tokenizer of texts that are numbers. It keeps what it has read: the other ways get tokens, and no way's time holds this."""
 
-    def __call__(self, texts: list[str], verbose: bool = False) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[int(number) for number in re.findall(r"\d+", text)] for text in texts]}
+    def __init__(self) -> None:
+        self._kept: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[np.ndarray]]:
+        for text in texts:
+            if text not in self._kept:
+                self._kept[text] = np.array(re.findall(r"\d+", text), np.int32)
+        return {"input_ids": [self._kept[text] for text in texts]}
 
 
 def model_of(sizes: dict[str, int], device: str, dtype: torch.dtype) -> Qwen2ForSequenceClassification:
@@ -88,7 +98,8 @@ def partials_of(shape: Shape, seed: int = 0) -> list[Partial]:
     for problem in range(shape.problems):
         question = Problem(text(1), id=f"p{problem}")
         prefix = text(shape.prefix - 1)
-        found += [Partial(question, f" {prefix} {text(shape.step)}") for _ in range(shape.siblings)]
+        # Siblings part at their first token.
+        found += [Partial(question, f" {prefix} {sibling + 1} {text(shape.step - 1)}") for sibling in range(shape.siblings)]
     return found
 
 
@@ -184,10 +195,10 @@ def attention_flops(model: Qwen2ForSequenceClassification, shape: Shape) -> floa
     return 4.0 * model.config.hidden_size * shape.problems * (of_prefix + of_steps)
 
 
-def attention_alone(model: Qwen2ForSequenceClassification, shape: Shape, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    """tree_attention of the steps after computed prefixes, and SDPA's FlashAttention of the same queries over the prefixes."""
-    config = model.config
-    heads, key_heads, size = config.num_attention_heads, config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+def steps_after_prefixes(
+    heads: int, key_heads: int, size: int, shape: Shape, device: str, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, TokenTree]:
+    """What `tree_attention` takes for the steps of all trees, their prefixes computed before."""
     per_tree = shape.prefix + shape.siblings * shape.step
     pages = -(-shape.problems * per_tree // 16)
     keys, values = (torch.randn(pages, 16, key_heads, size, device=device, dtype=dtype) for _ in range(2))
@@ -202,7 +213,16 @@ def attention_alone(model: Qwen2ForSequenceClassification, shape: Shape, device:
         path_starts=torch.arange(segments, dtype=torch.int32) // shape.siblings * shape.prefix,
         path_lengths=torch.full((segments,), shape.prefix, dtype=torch.int32),
         longest=shape.step,
-    ).to(device)
+    )
+    return query, keys, values, tree.to(device)
+
+
+def attention_alone(model: Qwen2ForSequenceClassification, shape: Shape, device: str, dtype: torch.dtype) -> dict[str, Any]:
+    """tree_attention of the steps after computed prefixes, and SDPA's FlashAttention of the same queries over the prefixes."""
+    config = model.config
+    heads, key_heads, size = config.num_attention_heads, config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+    query, keys, values, tree = steps_after_prefixes(heads, key_heads, size, shape, device, dtype)
+    queries = shape.siblings * shape.step
     ours = seconds_of(lambda: kernels.tree_attention(query, keys, values, tree), device, 10)
     flops = 4.0 * size * heads * shape.problems * queries * (shape.prefix + (shape.step + 1) / 2)
     # The same queries over the prefixes, dense: what FlashAttention is best at.
@@ -214,6 +234,39 @@ def attention_alone(model: Qwen2ForSequenceClassification, shape: Shape, device:
     dense_flops = 4.0 * size * heads * shape.problems * queries * shape.prefix
     rate, dense_rate = flops / statistics.median(ours), dense_flops / statistics.median(dense)
     return {"seconds": ours, "tflops": rate / 1e12, "flash_seconds": dense, "flash_tflops": dense_rate / 1e12, "share": rate / dense_rate}
+
+
+def tilings(shape: Shape, device: str, dtype: torch.dtype, seconds: float) -> list[dict[str, Any]]:
+    """tree_attention's TFLOP/s with other tilings than the one it chooses, which comes first; until the time is up."""
+    module = cast(Any, sys.modules["rstar_fast.kernels.tree_attention"])  # rstar_fast.kernels has a function of this name
+    chosen = module.tiling
+    end = time.monotonic() + seconds
+    found = []
+    for size in (64, 128):
+        heads, key_heads = 12, 2
+        query, keys, values, tree = steps_after_prefixes(heads, key_heads, size, shape, device, dtype)
+        run = partial(kernels.tree_attention, query, keys, values, tree)
+        flops = 4.0 * size * heads * shape.problems * shape.siblings * shape.step * (shape.prefix + (shape.step + 1) / 2)
+        own = chosen(dtype, size, tree.longest * heads // key_heads, module._capability(query.device))
+        others = [
+            Tiling(rows, columns, warps, stages)
+            for stages in (4, 3, 2)
+            for columns in (32, 64, 128)
+            for rows, warps in ((64, 4), (128, 8), (128, 4), (256, 8))
+        ]
+        for cut in [own, *(other for other in others if other != own)]:
+            if time.monotonic() > end:
+                return found
+            module.tiling = lambda *_, cut=cut: cut
+            try:
+                times = seconds_of(run, device, 10)
+                found.append({"size": size, **asdict(cut), "tflops": flops / statistics.median(times) / 1e12})
+                print(found[-1], flush=True)
+            except Exception as error:  # too large for the device, say
+                found.append({"size": size, **asdict(cut), "error": f"{type(error).__name__}: {str(error)[:100]}"})
+            finally:
+                module.tiling = chosen
+    return found
 
 
 # Checks
@@ -265,7 +318,7 @@ def measure(name: str, sizes: dict[str, int], shape: Shape, device: str, dtype: 
     model = model_of(sizes, device, dtype)
     partials = partials_of(shape)
     tokens = shape.problems * (shape.prefix + shape.siblings * shape.step)
-    rows = torch.tensor(Numbers()([f"{partial.problem.question} {partial.solution}" for partial in partials])["input_ids"], device=device)
+    rows = torch.from_numpy(np.stack(Numbers()([text_of(each) for each in partials])["input_ids"]).astype(np.int64)).to(device)
     times: dict[str, list[float]] = {}
     scores: dict[str, np.ndarray] = {}
 
@@ -273,8 +326,8 @@ def measure(name: str, sizes: dict[str, int], shape: Shape, device: str, dtype: 
         scorer = PpmScorer(model, Numbers(), batch_tokens=shape.batch_tokens, kept_tokens=2 * tokens)  # type: ignore[arg-type]
 
         def ours() -> None:
-            for partial in {partial.problem.id: partial for partial in partials}.values():
-                scorer.release(partial.problem)  # all is to be computed
+            for problem in {each.problem for each in partials}:
+                scorer.release(problem)  # all is to be computed
             scores["token trees"] = runner.run(scorer.score(partials))
 
         times["token trees"] = seconds_of(ours, device, repeats)
@@ -329,6 +382,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small shapes, on any device; writes nothing")
     parser.add_argument("--only", choices=MODELS, help="one model")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tilings", type=float, default=0, metavar="SECONDS", help="try other tilings of tree_attention for so long")
     given = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not given.tiny:
@@ -361,6 +415,10 @@ def main() -> None:
     print(json.dumps(row["checks"][:1]), f"{len(row['checks'])} checks, {row['took_s']} s")
     if not given.tiny:
         print(write("gpu", row))
+    if given.tilings:
+        row["tilings"] = tilings(shape, device, dtype, given.tilings)
+        if not given.tiny:
+            write("gpu", row)
 
 
 def _version(package: str) -> str:

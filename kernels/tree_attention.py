@@ -53,8 +53,8 @@ class Tiling:
 def tiling(dtype: torch.dtype, size: int, rows: int, capability: tuple[int, int] | None) -> Tiling:
     """The tiling for heads of `size` when the longest segment has `rows` rows.
 
-    Not measured on a GPU yet. Chosen as large as registers last on sm_80, sm_90 and gfx942: nothing spills up to heads of 128,
-    which tests/test_kernels_triton.py holds.
+    On sm_90 the fastest of those measured on an H200 (benchmarks/results/gpu.json). Others are not measured: chosen as large as
+    registers last. Nothing spills up to heads of 128, which tests/test_kernels_triton.py holds.
 
     Args:
       capability: CUDA's, as (8, 0); None on an AMD GPU.
@@ -67,8 +67,10 @@ def tiling(dtype: torch.dtype, size: int, rows: int, capability: tuple[int, int]
         return Tiling(rows=16 if rows <= 16 else 32, columns=32, warps=4, stages=2)
     if rows <= 16:
         return Tiling(rows=16, columns=64, warps=4, stages=3)
-    # On Hopper and Blackwell the tensor cores read their operands from shared memory: there are registers for wider tiles.
-    is_wide = size <= 64 or capability[0] in (9, 10)
+    if capability[0] == 9:
+        return Tiling(rows=64, columns=64 if size <= 64 else 32, warps=4, stages=4)
+    # On Blackwell the tensor cores read their operands from shared memory: there are registers for wider tiles.
+    is_wide = size <= 64 or capability[0] == 10
     columns, stages = (64, 2) if is_wide else (32, 3)
     return Tiling(rows=64 if rows <= 64 else 128, columns=columns, warps=4 if rows <= 64 else 8, stages=stages)
 
@@ -118,7 +120,7 @@ def tree_attention(
     if query.stride(2) != 1:
         query = query.contiguous()
     keys, values = keys.flatten(0, 1), values.flatten(0, 1)  # views: the check holds that
-    attended = torch.empty_like(query)
+    attended = query.new_empty(query.shape)  # heads inside, as the layer's output has them, whatever the query's strides
     group = heads // keys.shape[1]
     capability = _capability(query.device)
     cut = tiling(query.dtype, size, tree.longest * group, capability)

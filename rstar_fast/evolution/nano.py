@@ -22,7 +22,8 @@ from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
-_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5)  # of the training problems: most lie beyond what the bootstrap has seen worked
+_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 4, 5)  # of the training problems: most are of the first level that is not worked
+_HELDOUT_LEVELS = (1, 2, 3, 4, 4, 4, 4, 5)  # where the rounds are to make a difference, the most are measured
 
 
 def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200, seed: int = 0) -> EvolutionConfig:
@@ -31,7 +32,7 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
     Args:
       out: the evolution's folder.
       problems: to train on, >= 1.
-      heldout: problems to measure on, >= 1; the five levels take turns.
+      heldout: problems to measure on, >= 1; half of them of level 4, where most is to be learned.
       seed: of the problems, and of all that is drawn.
 
     Raises:
@@ -50,7 +51,7 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
         if there != asked:
             (folder / _MADE).unlink(missing_ok=True)
             write_whole(paths["train.jsonl"], _problems(generate("train", problems, seed, levels=_TRAIN_LEVELS)))
-            write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed)))
+            write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed, levels=_HELDOUT_LEVELS)))
             write_whole(paths["base.jsonl"], worked(generate("train", problems, seed + 1, levels=WORKED_LEVELS)))
             write_whole(folder / _MADE, json.dumps(asked))
     except OSError as error:

@@ -164,7 +164,7 @@ def _solve_committee(parameters: Parameters) -> Number:
 
 def _draw_arrange(random: Random, level: int) -> Parameters:
     kind = random.choice(
-        (("row", "code"), ("some", "repeat"), ("together", "some"), ("apart", "letters"), ("letters", "apart"))[level - 1]
+        (("row", "code"), ("some", "code"), ("together", "some"), ("apart", "letters"), ("letters", "apart"))[level - 1]
     )
     if kind == "row":
         return (kind, random.randint(4, 12), 0)
@@ -193,7 +193,7 @@ def _ask_arrange(parameters: Parameters, words: Words) -> str:
             ),
             (f"{n} people form a row. How many ways are there?", f"{n} people queue up. How many queues are possible?"),
         )
-    if kind in ("code", "repeat"):
+    if kind == "code":
         return words.pick(
             (
                 f"How many codes of {k} signs can be made from {n} signs if signs may repeat?",
@@ -273,7 +273,7 @@ def _work_arrange(parameters: Parameters, program: Program, words: Words) -> Non
     if kind == "row":
         program.step("All orders", "from math import factorial")
         result = program.let("x", factorial(n))
-    elif kind in ("code", "repeat"):
+    elif kind == "code":
         program.step("Each sign is free")
         result = program.let("x", term(n) ** k)
     elif kind == "some" and program.style == 0:
@@ -311,7 +311,7 @@ def _solve_arrange(parameters: Parameters) -> Number:
 
     if kind == "row":
         return rows(n, n)
-    if kind in ("code", "repeat"):
+    if kind == "code":
         return math.prod([n] * k)
     if kind == "some":
         return rows(n, k)

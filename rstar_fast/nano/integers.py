@@ -1,4 +1,4 @@
-"""Integers with conditions: counting multiples, congruences, chains of named numbers."""
+"""Integers: expressions, and with conditions counting multiples, congruences, chains of named numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from itertools import combinations
 from random import Random
 
-from rstar_fast.nano.family import Family, Parameters, Words, listing
+from rstar_fast.nano.family import Family, Parameters, Words, listing, requests
 from rstar_fast.nano.program import Number, Program, Term, call, term
 
 # --- multiples: counting with conditions -----------------------------------------------------------------------------
@@ -14,7 +14,7 @@ from rstar_fast.nano.program import Number, Program, Term, call, term
 
 def _draw_multiples(random: Random, level: int) -> Parameters:
     kind = random.choice((("one",), ("or", "and"), ("or", "not"), ("or not", "and not"), ("or not", "between"))[level - 1])
-    low = random.randint(20, 300) if level >= 4 else 1
+    low = random.randint(20, 300) if level >= 4 or (level == 3 and random.randrange(2) == 0) else 1
     high = low + random.randint(30, (99, 300, 600, 900, 1900)[level - 1])
     numbers = tuple(random.sample(range(2, 13 if level < 5 else 16), {"one": 1, "or not": 3, "and not": 3}.get(kind, 2)))
     return (kind, low, high, numbers)
@@ -324,7 +324,60 @@ def _solve_chain(parameters: Parameters) -> Number:
     return value
 
 
+# --- expression: sums of numbers and products, as they are written ----------------------------------------------------
+
+
+def _draw_expression(random: Random, level: int) -> Parameters:
+    """Terms with a sign: a number or a product of two; from level 4 on the last two in brackets, times a number."""
+    count = (random.choice((2, 3)), random.choice((3, 4, 5)), random.choice((4, 5, 6, 7)), 6, 8)[level - 1]
+    top = (99, 999, 9999, 999, 9999)[level - 1]
+    terms = []
+    for _ in range(count):
+        number = random.randint(2, 10 ** random.randint(1, len(str(top))) - 1)
+        factor = random.randint(2, 99) if level >= 2 and random.randrange(3) == 0 else 0
+        terms.append((random.choice((1, 1, -1)) if terms else 1, number, factor))
+    if level < 4:
+        return (tuple(terms), 0)
+    terms[-2] = (1, *terms[-2][1:])  # the bracket's first: the same question is of the same parameters
+    return (tuple(terms), random.randint(2, 20 * level))
+
+
+def _expression(parameters: Parameters) -> Term:
+    terms, times = parameters
+
+    def joined(part: tuple[tuple[int, int, int], ...], value: Term | None) -> Term:
+        for sign, number, factor in part:
+            new = term(number) * factor if factor else term(number)
+            value = new if value is None else value + new if sign > 0 else value - new
+        assert value is not None
+        return value
+
+    if not times:
+        return joined(terms, None)
+    return joined(terms[:-2], None) + term(times) * joined(terms[-2:], None)
+
+
+def _ask_expression(parameters: Parameters, words: Words) -> str:
+    text = _expression(parameters).text
+    return words.pick((*requests(text), f"Evaluate {text}.", f"What is the value of {text}?"), (f"Tell the value of {text}.",))
+
+
+def _work_expression(parameters: Parameters, program: Program, words: Words) -> None:
+    program.step("The value")
+    program.show(program.let("x", _expression(parameters)))
+
+
+def _solve_expression(parameters: Parameters) -> Number:
+    """All terms added up on their own, products as repeated addition."""
+    terms, times = parameters
+    values = [sign * (sum(number for _ in range(factor)) if factor else number) for sign, number, factor in terms]
+    if times:
+        values[-2:] = [times * (values[-2] + values[-1])]
+    return sum(values)
+
+
 FAMILIES = (
+    Family("expression", _draw_expression, _ask_expression, _work_expression, _solve_expression),
     Family("multiples", _draw_multiples, _ask_multiples, _work_multiples, _solve_multiples),
     Family("congruence", _draw_congruence, _ask_congruence, _work_congruence, _solve_congruence),
     Family("chain", _draw_chain, _ask_chain, _work_chain, _solve_chain),

@@ -13,9 +13,9 @@ from rstar_fast.nano.program import Number, Program, ratio, term
 
 
 def _draw_travel(random: Random, level: int) -> Parameters:
-    legs = (1, 2, 2, 3, 4)[level - 1]
+    legs = (1, random.choice((2, 3)), 2, 3, 4)[level - 1]
     parts = tuple((random.randint(5, 20 + 20 * level), random.randint(2, 3 + 2 * level)) for _ in range(legs))
-    kind = ("distance", "distance", "average", random.choice(("rest", "average")), "average")[level - 1]
+    kind = ("distance", "distance", *(random.choice(("rest", "average")) for _ in range(2)), "average")[level - 1]
     total = sum(speed * hours for speed, hours in parts) + random.randint(2, 200) if kind == "rest" else 0
     return (kind, parts, total)
 
@@ -140,8 +140,8 @@ def _solve_travel(parameters: Parameters) -> Number:
 
 
 def _draw_percent(random: Random, level: int) -> Parameters:
-    kind = ("part", random.choice(("part", "change")), "change", "change", random.choice(("change", "before")))[level - 1]
-    count = (1, 1, 2, 3, 3)[level - 1]
+    kind = random.choice((("part",), ("part", "change"), ("change", "before"), ("change",), ("change", "before"))[level - 1])
+    count = (1, 1, 1 if kind == "before" else 2, 3, 3)[level - 1]
     while True:
         start = random.randint(2, 30 * level) * random.choice((10, 20, 50, 100))
         changes = tuple((random.choice((-1, 1)), random.choice((5, 10, 15, 20, 25, 30, 40, 50, 60))) for _ in range(count))
@@ -257,7 +257,8 @@ def _draw_average(random: Random, level: int) -> Parameters:
     kind = ("mean", "mean", random.choice(("mean", "missing")), "missing", "groups")[level - 1]
     if kind == "groups":
         return (kind, tuple(random.randint(2, 60) for _ in range(4)), 0)
-    numbers = tuple(size(random, level) for _ in range((3, 4, 4, 5)[level - 1]))
+    most = 4 if kind == "missing" else 5
+    numbers = tuple(size(random, level) for _ in range((3, 4, random.randint(3, most), 5)[level - 1]))
     if kind == "missing":
         least = sum(numbers) // (len(numbers) + 1) + 1
         return (kind, numbers, least + random.randint(1, 10 * level))
@@ -367,19 +368,13 @@ def _solve_average(parameters: Parameters) -> Number:
 
 
 def _draw_ratio(random: Random, level: int) -> Parameters:
-    people = 2 if level <= 2 else 3
+    kind = random.choice((("share",), ("share", "gap"), ("share", "gap", "gift"), ("gap", "gift"), ("gift", "from"))[level - 1])
+    people = 2 if level <= 2 or (level == 3 and kind == "gift") else 3
     parts = tuple(random.randint(1, 5 + 2 * level) for _ in range(people))
     while len(set(parts)) < people:
         parts = tuple(random.randint(1, 5 + 2 * level) for _ in range(people))
     unit = random.randint(2, 8 * level)
     who, other = random.sample(range(people), 2)
-    kind = (
-        "share",
-        random.choice(("share", "gap")),
-        random.choice(("share", "gap")),
-        random.choice(("gap", "gift")),
-        random.choice(("gift", "from")),
-    )[level - 1]
     if kind == "gap" and parts[who] < parts[other]:
         who, other = other, who
     if kind == "from" and parts[who] < parts[other]:

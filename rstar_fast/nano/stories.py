@@ -19,7 +19,7 @@ _MULTIPLIES = {2: "doubles", 3: "triples", 4: "quadruples"}
 def _draw_stock(random: Random, level: int) -> Parameters:
     start = size(random, level)
     count, events = start, []
-    for _ in range((1, 2, 3, 5, 7)[level - 1]):
+    for _ in range((1, 2, random.choice((3, 4)), 5, 7)[level - 1]):
         kind = random.choice(("add", "take", "boxes", "times", "part"))
         n, k = size(random, level), 0
         if kind == "take" and n >= count:
@@ -205,7 +205,7 @@ def _solve_stock(parameters: Parameters) -> Number:
 
 def _draw_relations(random: Random, level: int) -> Parameters:
     needed = (1, 2, 3, 4, 5)[level - 1]
-    extra = (0, 0, 0, 1, 1)[level - 1]
+    extra = (0, 0, random.choice((0, 1)), 1, 1)[level - 1]
     base = size(random, level)
     values, relations = [base], []
     for index in range(1, needed + 1 + extra):
@@ -333,14 +333,15 @@ def _solve_relations(parameters: Parameters) -> Number:
 
 def _draw_shopping(random: Random, level: int) -> Parameters:
     kinds = (1, 2, random.choice((2, 3)), 3, 4)[level - 1]
+    is_reduced = level >= 4 or (level == 3 and random.randrange(2) == 0)
     while True:
         items = tuple((small(random, level), small(random, level)) for _ in range(kinds))
         total = sum(n * price for n, price in items)
-        percent = random.choice((5, 10, 20, 25, 30, 40)) if level >= 4 else 0
+        percent = random.choice((5, 10, 20, 25, 30, 40)) if is_reduced else 0
         if total * percent % 100 == 0:
             break
     total -= total * percent // 100
-    wants_change = level in (3, 5) or (level <= 2 and random.randrange(2) == 0)
+    wants_change = level == 5 or (level == 3 and not is_reduced) or (level <= 2 and random.randrange(2) == 0)
     paid = total + random.randint(3, 60) if wants_change else 0
     return (items, percent, paid)
 
@@ -478,8 +479,9 @@ def _draw_wages(random: Random, level: int) -> Parameters:
         return (random.randint(2, 9), small(random, level) + 3, random.randint(2, 6) if level >= 2 else 1)
 
     first = job()
-    bonus = size(random, level) if level >= 3 else 0
-    cost = random.randint(2, first[0] * first[1] - 1) if level >= 4 else 0
+    has_bonus = random.randrange(2) == 0  # at level 3: a bonus or costs; from level 4 on both
+    bonus = size(random, level) if level >= 4 or (level == 3 and has_bonus) else 0
+    cost = random.randint(2, first[0] * first[1] - 1) if level >= 4 or (level == 3 and not has_bonus) else 0
     second = job() if level == 5 else ()
     compare = random.choice(("together", "more")) if second else ""
     if compare == "more":

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 PAGE_TOKENS = 16
+_PLACES = np.arange(PAGE_TOKENS, dtype=np.int32)
 
 
 @dataclass(eq=False, slots=True)
@@ -60,8 +61,9 @@ class Prefixes:
     def __init__(self, pages: int) -> None:
         self._roots: dict[str, Run] = {}
         self._free = list(range(pages - 1, -1, -1))
-        self._held = np.zeros(pages, np.int32)  # tokens in each page that are still of use
-        self._filled = np.zeros(pages, np.int32)  # places of each page, from its beginning, that have been given out
+        # Lists: most runs lie in a few pages, for which calls of numpy cost more than loops.
+        self._held = [0] * pages  # tokens in each page that are still of use
+        self._filled = [0] * pages  # places of each page, from its beginning, that have been given out
         self._computed: dict[Run, None] = {}  # the runs that have slots, least recently used first, children before parents
         self._dropped: list[Run] = []  # since the last `prune`
 
@@ -86,8 +88,10 @@ class Prefixes:
                 child = run.children[int(tokens[run.end])] = Run(tokens[run.end :], run.end, run)
                 return child
             wanted = tokens[child.start : child.end]
-            differs = np.flatnonzero(child.tokens[: len(wanted)] != wanted)
-            same = int(differs[0]) if len(differs) else len(wanted)
+            differs = child.tokens[: len(wanted)] != wanted
+            same = int(differs.argmax())
+            if not differs[same]:
+                same = len(wanted)
             run = child if same == len(child.tokens) else self._split(child, same)
         return run
 
@@ -197,11 +201,20 @@ class Prefixes:
             self._evict(pages, needed)
         if len(self._free) < pages:
             return False
-        taken = np.array([self._free.pop() for _ in range(pages)], np.int32)
-        fresh = (taken[:, None] * PAGE_TOKENS + np.arange(PAGE_TOKENS, dtype=np.int32)).ravel()
-        run.slots = np.concatenate([np.array(rest, np.int32), fresh])[: len(run.tokens)]
-        np.add.at(self._held, run.slots // PAGE_TOKENS, 1)
-        np.add.at(self._filled, run.slots // PAGE_TOKENS, 1)
+        taken = [self._free.pop() for _ in range(pages)]
+        fresh = np.add.outer(np.array(taken, np.int32) * PAGE_TOKENS, _PLACES).ravel()
+        run.slots = np.concatenate([np.array(rest, np.int32), fresh]) if rest else fresh
+        if rest:
+            page = rest[0] // PAGE_TOKENS
+            self._held[page] += len(rest)
+            self._filled[page] += len(rest)
+        for page in taken:
+            self._held[page] = self._filled[page] = PAGE_TOKENS
+        behind = len(run.slots) - len(run.tokens)  # places of the last page
+        if behind:
+            run.slots = run.slots[:-behind]
+            self._held[taken[-1]] -= behind
+            self._filled[taken[-1]] -= behind
         self._computed[run] = None
         return True
 
@@ -216,11 +229,14 @@ class Prefixes:
     def _drop(self, run: Run) -> None:
         if run.slots is None:
             return
-        pages, counts = np.unique(run.slots // PAGE_TOKENS, return_counts=True)
-        self._held[pages] -= counts.astype(np.int32)
-        empty = pages[self._held[pages] == 0]
-        self._filled[empty] = 0
-        self._free += empty.tolist()
+        # A run's places in a page follow each other: a stretch for each page.
+        page_of = run.slots // PAGE_TOKENS
+        begins = [0, *(np.flatnonzero(page_of[1:] != page_of[:-1]) + 1).tolist()]
+        for begin, end, page in zip(begins, [*begins[1:], len(page_of)], page_of[begins].tolist(), strict=True):
+            self._held[page] -= end - begin
+            if not self._held[page]:
+                self._filled[page] = 0
+                self._free.append(page)
         run.slots = run.scores = None
         del self._computed[run]
         self._dropped.append(run)
