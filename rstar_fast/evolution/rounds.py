@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -213,10 +214,10 @@ class Rounds:
             command = [*self._config.launcher, "-m", "rstar_fast.cli", "train-ppm" if kind == "ppm" else "train-policy", str(data)]
             command += ["--policy", policy, "--out", str(out), "--config", str(settings)]
             command += ["--heldout", str(heldout)] if heldout is not None else []
-            try:
-                done = subprocess.run(command, stdout=sys.stderr, check=False)
-            except OSError as error:
-                raise InvalidInput(f"launcher {self._config.launcher[0]!r} cannot be started: {error.strerror}") from error
+            if shutil.which(command[0]) is None:
+                raise InvalidInput(f"launcher {command[0]!r} cannot be started: there is no such command")
+            watched = [sys.executable, "-P", "-m", "rstar_fast.evolution.launched", str(os.getpid()), *command]
+            done = subprocess.run(watched, stdout=sys.stderr, check=False)
             if done.returncode:
                 raise RstarError(f"round {stage.round}, {stage.name}: the launcher ended with status {done.returncode}; what it wrote stands above")
         return measuring.training(out)
