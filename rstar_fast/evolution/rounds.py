@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,12 @@ class Rounds:
             unsolved = set(self._record(stage, _passes(round_)[at - 1])["unsolved"])
             problems = [problem for problem in problems if problem.id in unsolved]
             config = dataclasses.replace(config, rollouts=round_.again[at - 1])
-        return self._searched(stage, problems, self._train.answers, config, seed_of(self._config, stage.round, _SEARCH + at))
+        return self._searched(stage, problems, self._train, config, seed_of(self._config, stage.round, _SEARCH + at))
 
     def _searched(
-        self, stage: Stage, problems: Sequence[Problem], answers: Mapping[str, str], config: SearchConfig, seed: int
+        self, stage: Stage, problems: Sequence[Problem], given: ProblemFile, config: SearchConfig, seed: int
     ) -> dict[str, Any]:
-        """Searches with the models of the round before, into the run folder of the stage's name."""
+        """Searches problems of a file with the models of the round before, into the run folder of the stage's name."""
         before = self._folder(stage, back=1)
         first = stage.round == 1
         policy = (self._config.bootstrap or self._config.base) if first else str(before / "policy")
@@ -113,7 +113,7 @@ class Rounds:
             policy=self._engine(policy),
             ppm="nano" if not config.annotation.needs_scorer else str(before / "ppm"),
             config=dataclasses.replace(config, seed=seed),
-            answers={problem.id: answers[problem.id] for problem in problems},
+            answers={problem.id: given.answers[problem.id] for problem in problems},
             run_dir=self._folder(stage) / stage.name,
             progress=self._events(stage),
         )
@@ -121,7 +121,7 @@ class Rounds:
         return {
             "searched": len(problems),
             "solved": len(solved),
-            "solved_by_level": Counter(self._train.labels.get(problem_id, {}).get("level", "") for problem_id in solved),
+            "solved_by_level": Counter(given.labels.get(problem_id, {}).get("level", "") for problem_id in solved),
             "unsolved": [problem.id for problem in problems if problem.id not in solved],
             "failed": sum(bool(outcome.broke) for outcome in outcomes.values()),
             "tokens": sum(outcome.tokens for outcome in outcomes.values()),
@@ -161,7 +161,7 @@ class Rounds:
 
     def _search_heldout(self, stage: Stage, round_: RoundConfig) -> Record:
         return self._searched(
-            stage, self._heldout.problems, self._heldout.answers, round_.search, seed_of(self._config, stage.round, _HELDOUT)
+            stage, self._heldout.problems, self._heldout, round_.search, seed_of(self._config, stage.round, _HELDOUT)
         )
 
     def _extract_heldout(self, stage: Stage, round_: RoundConfig) -> Record:
