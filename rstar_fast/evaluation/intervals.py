@@ -1,4 +1,4 @@
-"""What searches are worth: accuracies, with the uncertainty of their samples."""
+"""How sure a number from a sample of problems is: intervals, and paired comparisons."""
 
 from __future__ import annotations
 
@@ -7,34 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rstar_fast.types import FailureKind, InvalidInput, SearchResult
+from rstar_fast.types import InvalidInput
 
 _Z = 1.959963984540054  # the standard normal's 97.5% quantile
 _RESAMPLES = 10_000
-
-
-def correctness(answers: Sequence[str], results: Sequence[SearchResult]) -> list[bool | None]:
-    """Whether each result's answer is right.
-
-    Args:
-      answers: the key of each of the results.
-
-    Returns:
-      [N] verdicts. A problem that failed because no solution gave an answer is wrong; one that failed for another reason (the
-      policy, the scorer or the sandbox failed) says nothing about the search and is None.
-    """
-    from rstar_fast.grading import grade_many
-
-    verdicts = grade_many([(answer, result.answer or "") for answer, result in zip(answers, results, strict=True)])
-    return [
-        None if failed(result) else verdict.equal
-        for result, verdict in zip(results, verdicts, strict=True)
-    ]
-
-
-def failed(result: SearchResult) -> bool:
-    """Whether a search broke: it failed for another reason than that no solution gave an answer."""
-    return result.failure is not None and result.failure.kind is not FailureKind.NO_ANSWER
+_DRAWN_AT_ONCE = 1 << 21  # numbers in memory
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
@@ -88,3 +65,52 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int =
     counts = random.multinomial(len(gains), shares, size=_RESAMPLES)
     low, high = np.quantile((counts[:, 2] - counts[:, 0]) / len(gains), (0.025, 0.975))
     return float(gains.mean()), float(low), float(high)
+
+
+def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of a mean over problems by the percentile bootstrap (Efron 1979).
+
+    Where all values are 0, or all 1, every resample is the same and the bootstrap would claim certainty: there it is Wilson's interval.
+
+    Args:
+      values: [N] of one problem each, in [0, 1]; without any nothing is known, and the interval is (0, 1).
+      seed: of the resampling.
+
+    Returns:
+      (low, high), with 0 <= low <= high <= 1.
+
+    Raises:
+      InvalidInput: a value lies outside [0, 1].
+    """
+    values = np.asarray(values, np.float64)
+    if not ((values >= 0.0) & (values <= 1.0)).all():
+        raise InvalidInput("a value of a problem lies outside 0 to 1: give shares of right answers")
+    total = len(values)
+    if total == 0 or values.max() == values.min() and values[0] in (0.0, 1.0):
+        return wilson(int(values.sum()), total)
+    distinct, counts = np.unique(values, return_counts=True)
+    random = np.random.default_rng(seed)
+    # How often each distinct value occurs in a resample is multinomial: no need to draw the problems themselves.
+    at_once = max(1, _DRAWN_AT_ONCE // len(distinct))
+    means = [
+        random.multinomial(total, counts / total, size=min(at_once, _RESAMPLES - begin)) @ distinct / total
+        for begin in range(0, _RESAMPLES, at_once)
+    ]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high)))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The two-sided p-value of so many wins and losses when both are equally likely, exactly; ties are left out beforehand.
+
+    On verdicts, right or wrong, this is McNemar's exact test (McNemar 1947, "Note on the sampling error of the difference between
+    correlated proportions or percentages").
+
+    Raises:
+      InvalidInput: a count is negative.
+    """
+    if wins < 0 or losses < 0:
+        raise InvalidInput(f"{wins} wins and {losses} losses: give counts >= 0")
+    differing = wins + losses
+    tail = sum(math.comb(differing, fewer) for fewer in range(min(wins, losses) + 1))
+    return min(1.0, 2 * tail / 2**differing)
