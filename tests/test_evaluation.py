@@ -77,13 +77,13 @@ def test_a_failure_of_the_machinery_is_neither_right_nor_wrong() -> None:
     assert correctness(["3.0", "3", "3", "3"], results) == [True, False, False, None]
 
 
-@given(st.lists(st.integers(0, 4).map(lambda quarters: quarters / 4), min_size=1, max_size=6))
+@given(st.lists(st.integers(0, 4).map(lambda quarters: quarters / 4), min_size=1, max_size=5))
 def test_the_bootstrap_agrees_with_every_resample_of_a_small_sample(values: list[float]) -> None:
     low, high = bootstrap(values)
     if set(values) in ({0.0}, {1.0}):
         assert (low, high) == wilson(int(sum(values)), len(values))  # and not certainty
         return
-    means = sorted(np.mean(draw) for draw in itertools.product(values, repeat=len(values)))
+    means = sorted(sum(draw) / len(draw) for draw in itertools.product(values, repeat=len(values)))
     slack = 0.006  # four standard errors of 10,000 resamples
     for bound, part in ((low, 0.025), (high, 0.975)):
         least, most = np.quantile(means, part - slack, method="lower"), np.quantile(means, part + slack, method="higher")
