@@ -64,6 +64,7 @@ def evaluate(
     problems: str | Path | ProblemFile,
     *,
     out: str | Path | None = None,
+    name: str | None = None,
     policy: Any = "nano",
     ppm: Any = "nano",
     strategy: str = "mcts",
@@ -82,6 +83,7 @@ def evaluate(
       problems: the name of a benchmark ("gsm8k", "math-500", ...; `benchmarks.BENCHMARKS`), a problem file, or a `ProblemFile`.
       out: the evaluation's folder: the run of the search, results.jsonl with a line for each problem, evaluation.json. An evaluation
         found there goes on where it was interrupted. In memory only when None.
+      name: what the problems are called; where they come from by default.
       policy, ppm, executor: as `rstar_fast.search` takes them.
       strategy: how solutions are found: "mcts", "self_consistency", "greedy", ...
       config: settings of the search; single ones (rollouts=16, ...) override it.
@@ -100,7 +102,7 @@ def evaluate(
     asked = settings_of(config, {"seed": seed, **settings})
     folder = None if out is None else Path(out)
     told = {
-        "data": _name(problems),
+        "data": name or data_name(problems),
         "strategy": strategy,
         "policy": model_name(policy),
         "ppm": model_name(ppm),
@@ -234,7 +236,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _name(problems: str | Path | ProblemFile) -> str:
+def data_name(problems: str | Path | ProblemFile) -> str:
+    """What problems are called where no name is given."""
     return "problems" if isinstance(problems, ProblemFile) else str(problems)
 
 

@@ -41,13 +41,13 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
     return min(share, max(0.0, (centre - spread) / scale)), max(share, min(1.0, (centre + spread) / scale))
 
 
-def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int = 0) -> tuple[float, float, float]:
+def paired_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
     """How much more often `second` is right than `first` on the same problems, with the 95% interval of a paired bootstrap.
 
     The percentile bootstrap over problems (Efron 1979): pairing removes what is easy or hard for both.
 
     Args:
-      first, second: [N] verdicts on the same N >= 1 problems.
+      first, second: [N] verdicts, or shares of right answers, on the same N >= 1 problems.
       seed: of the resampling.
 
     Returns:
@@ -60,11 +60,25 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int =
         raise InvalidInput(f"{len(first)} and {len(second)} verdicts: give one of each on the same problems, at least one")
     gains = np.asarray(second, np.float64) - np.asarray(first, np.float64)
     random = np.random.default_rng(seed)
-    # How often each gain (-1, 0, 1) occurs in a resample is multinomial: no need to draw the problems themselves.
-    shares = [(gains == gain).mean() for gain in (-1.0, 0.0, 1.0)]
-    counts = random.multinomial(len(gains), shares, size=_RESAMPLES)
-    low, high = np.quantile((counts[:, 2] - counts[:, 0]) / len(gains), (0.025, 0.975))
+    distinct = np.union1d(gains, (-1.0, 0.0, 1.0))  # these always, so that verdicts as they are give the same draws as ever
+    means = _resampled_means(distinct, [int((gains == gain).sum()) for gain in distinct], random)
+    low, high = np.quantile(means, (0.025, 0.975))
     return float(gains.mean()), float(low), float(high)
+
+
+def _resampled_means(distinct: np.ndarray, counts: Sequence[int] | np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The means of resamples of a sample that holds each of the distinct values so many times.
+
+    How often each value occurs in a resample is multinomial: no need to draw the problems themselves.
+    """
+    total = int(np.sum(counts))
+    at_once = max(1, _DRAWN_AT_ONCE // len(distinct))
+    return np.concatenate(
+        [
+            random.multinomial(total, np.asarray(counts) / total, size=min(at_once, _RESAMPLES - begin)) @ distinct / total
+            for begin in range(0, _RESAMPLES, at_once)
+        ]
+    )
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -89,14 +103,7 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[floa
     if total == 0 or values.max() == values.min() and values[0] in (0.0, 1.0):
         return wilson(int(values.sum()), total)
     distinct, counts = np.unique(values, return_counts=True)
-    random = np.random.default_rng(seed)
-    # How often each distinct value occurs in a resample is multinomial: no need to draw the problems themselves.
-    at_once = max(1, _DRAWN_AT_ONCE // len(distinct))
-    means = [
-        random.multinomial(total, counts / total, size=min(at_once, _RESAMPLES - begin)) @ distinct / total
-        for begin in range(0, _RESAMPLES, at_once)
-    ]
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    low, high = np.quantile(_resampled_means(distinct, counts, np.random.default_rng(seed)), (0.025, 0.975))
     return min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high)))
 
 
