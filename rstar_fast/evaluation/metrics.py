@@ -18,11 +18,10 @@ _CHOICES = ("pass", "maj", "weighted", "best")
 
 
 class Samples:
-    """The samples of one problem, each for itself, as the estimators take them: those without an answer included."""
+    """The samples of one problem as the estimators take them: those without an answer included."""
 
     def __init__(self, outcome: Outcome) -> None:
-        each = [trajectory for trajectory in outcome.trajectories for _ in range(trajectory.count)]
-        silent = outcome.silent
+        each, silent = outcome.trajectories, outcome.silent
         self.right = [t.right for t in each] + [False] * silent
         self.classes = [t.group for t in each] + [SILENT] * silent
         self.scores = [-math.inf if t.score is None else t.score for t in each] + [-math.inf] * silent

@@ -26,7 +26,6 @@ class GradedTrajectory:
       right: the key's verdict on that class.
       score: as `Trajectory.score`; None where that is no finite number.
       share: as `Trajectory.share`.
-      count: how many samples of the policy it stands for.
     """
 
     answer: str
@@ -34,7 +33,6 @@ class GradedTrajectory:
     right: bool
     score: float | None
     share: float = 1.0
-    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Outcome:
     @property
     def silent(self) -> int:
         """Samples that gave no answer."""
-        return max(0, self.samples - sum(trajectory.count for trajectory in self.trajectories))
+        return max(0, self.samples - len(self.trajectories))
 
     def to_json(self) -> str:
         """The line, without a break at its end."""
@@ -108,7 +106,7 @@ def outcome_of(result: SearchResult, key: str, labels: Mapping[str, str], indepe
     first = dict(zip(reversed(groups), reversed(answers), strict=True))
     verdicts = dict(zip(first, [bool(verdict) for verdict in grade_many([(key, answer) for answer in first.values()])], strict=True))
     trajectories = tuple(
-        GradedTrajectory(t.answer, group, verdicts[group], t.score if math.isfinite(t.score) else None, t.share, getattr(t, "count", 1))
+        GradedTrajectory(t.answer, group, verdicts[group], t.score if math.isfinite(t.score) else None, t.share)
         for t, group in zip(result.trajectories, groups, strict=False)
     )
     failure, stats = result.failure, result.stats
