@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from http_server import Reply, Request, Server
@@ -169,5 +168,5 @@ def test_a_name_that_is_nothing(server: Server) -> None:
 
 
 def test_a_benchmark_by_name_from_a_file(server: Server) -> None:
-    done = Done("evaluate", "GSM8K", "--file", "six.jsonl", "--out", "e", "--policy", server.url, "--strategy", "greedy", "--json")
+    done = Done("evaluate", "gsm8k", "--file", "six.jsonl", "--out", "e", "--policy", server.url, "--strategy", "greedy", "--json")
     assert json.loads(done.out)["settings"]["data"] == "GSM8K"

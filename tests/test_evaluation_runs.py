@@ -181,6 +181,18 @@ def test_bad_arguments_are_named_before_anything_is_searched(settings: dict[str,
     assert not policy.asked
 
 
+def test_problems_are_given_with_a_key_of_their_own() -> None:
+    asked = [Problem("What is a1x?", "a"), Problem("What is a2y?", "b")]
+    found = rstar_fast.evaluate(asked, answers={"a": "1/2", "b": "4"}, policy=Scripted(SCRIPT), strategy="greedy")
+    assert found.verdicts == {"a": True, "b": False}
+    with pytest.raises(InvalidInput, match="two have the same id"):
+        rstar_fast.evaluate(asked * 2, answers={"a": "1/2", "b": "4"})
+    with pytest.raises(InvalidInput, match="'What is 2\\?': give the name of a benchmark"):
+        rstar_fast.evaluate(["What is 2?"], answers={})
+    with pytest.raises(InvalidInput, match="answers are the key of Problem objects"):
+        rstar_fast.evaluate(GIVEN, answers={})
+
+
 def test_a_problem_without_its_answer_is_named() -> None:
     from rstar_fast.storage import ProblemFile
 

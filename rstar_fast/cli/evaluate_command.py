@@ -66,9 +66,9 @@ def evaluate(
     if "seed" in settings:
         raise InvalidInput("the seed of an evaluation is given by --seed: leave it out of the settings")
     from rstar_fast import evaluation
-    from rstar_fast.evaluation.api import check_key, drawn
+    from rstar_fast.evaluation.api import check_key, data_name, drawn
 
-    given = evaluation.load_problems(data, file)
+    given, data = evaluation.load_problems(data, file), data_name(data)
     check_key(given)
     given = drawn(given, sample, seed)
     asked: dict[str, Any] = {"policy": policy, "ppm": ppm, "seed": seed, "retry_failed": retry_failed, **settings}

@@ -7,25 +7,26 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rstar_fast.config import Annotation, SearchConfig
-from rstar_fast.evaluation.benchmarks import load_problems
+from rstar_fast.evaluation.benchmarks import BENCHMARKS, benchmark_named, load_problems
 from rstar_fast.evaluation.metrics import metrics_of
 from rstar_fast.evaluation.outcomes import RESULTS, Outcome, outcome_of, read_outcomes
 from rstar_fast.evaluation.strategies import check_strategy, run_strategy, samples_independently
-from rstar_fast.storage import ProblemFile, Run
+from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.storage.manifest import FILE as MANIFEST
-from rstar_fast.types import AnswerKey, Executor, Finished, InvalidInput, ProgressEvent
+from rstar_fast.types import AnswerKey, Executor, Finished, InvalidInput, Problem, ProgressEvent
 
 SUMMARY = "evaluation.json"
 _CLOCK = "seconds.json"
 FORMAT, FORMAT_VERSION = "rstar_fast evaluation", 1
+Problems = str | Path | ProblemFile | Iterable[Problem]
 _LIBRARIES = ("rstar_fast", "numpy", "torch", "transformers", "math-verify", "sympy")
 
 
@@ -61,8 +62,9 @@ class Evaluation:
 
 
 def evaluate(
-    problems: str | Path | ProblemFile,
+    problems: Problems,
     *,
+    answers: Mapping[str, str] | None = None,
     out: str | Path | None = None,
     name: str | None = None,
     policy: Any = "nano",
@@ -80,7 +82,9 @@ def evaluate(
     """Evaluates a policy, a PPM and a way to search on problems with a key.
 
     Args:
-      problems: the name of a benchmark ("gsm8k", "math-500", ...; `benchmarks.BENCHMARKS`), a problem file, or a `ProblemFile`.
+      problems: the name of a benchmark ("gsm8k", "math-500", ...; `benchmarks.BENCHMARKS`), a problem file, a `ProblemFile`, or
+        `Problem`s, whose key is `answers`.
+      answers: the key of `Problem`s, problem id -> answer.
       out: the evaluation's folder: the run of the search, results.jsonl with a line for each problem, evaluation.json. An evaluation
         found there goes on where it was interrupted. In memory only when None.
       name: what the problems are called; where they come from by default.
@@ -97,7 +101,7 @@ def evaluate(
       InvalidInput: an argument is unusable, a problem lacks its answer, or `out` holds something else.
     """
     check_strategy(strategy)
-    given = drawn(problems if isinstance(problems, ProblemFile) else load_problems(problems, file), sample, seed)
+    given = drawn(given_problems(problems, answers, file), sample, seed)
     check_key(given)
     asked = settings_of(config, {"seed": seed, **settings})
     folder = None if out is None else Path(out)
@@ -136,6 +140,25 @@ def evaluate(
         write_whole(folder / RESULTS, "".join(f"{outcome.to_json()}\n" for outcome in outcomes))
         write_whole(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
     return Evaluation(summary, outcomes, folder)
+
+
+def given_problems(problems: Problems, answers: Mapping[str, str] | None = None, file: str | Path | None = None) -> ProblemFile:
+    """Problems and their key, however they are given.
+
+    Raises:
+      InvalidInput: they are no problems, or a key is given where there is one, or twice the same id.
+    """
+    if isinstance(problems, str | Path | ProblemFile):
+        if answers is not None:
+            raise InvalidInput("answers are the key of Problem objects: a benchmark and a file have their own, leave them out")
+        return problems if isinstance(problems, ProblemFile) else load_problems(problems, file)
+    asked = list(problems) if isinstance(problems, Iterable) else [problems]
+    for problem in asked:
+        if not isinstance(problem, Problem):
+            raise InvalidInput(f"problems hold {problem!r}: give the name of a benchmark, a problem file, or Problem objects with answers")
+    if not asked or len({problem.id for problem in asked}) < len(asked):
+        raise InvalidInput("problems are none, or two have the same id: give at least one, and each its own")
+    return ProblemFile(tuple(asked), AnswerKey(answers or {}))
 
 
 def load_evaluation(folder: str | Path) -> Evaluation:
@@ -236,9 +259,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def data_name(problems: str | Path | ProblemFile) -> str:
+def data_name(problems: Problems) -> str:
     """What problems are called where no name is given."""
-    return "problems" if isinstance(problems, ProblemFile) else str(problems)
+    if not isinstance(problems, str | Path):
+        return "problems"
+    benchmark = None if looks_like_problem_file(str(problems)) else benchmark_named(str(problems))
+    return str(problems) if benchmark is None else BENCHMARKS[benchmark].title
 
 
 class _Clock:

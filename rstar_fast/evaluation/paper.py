@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.evaluation.api import Evaluation, data_name, evaluate, settings_of
-from rstar_fast.evaluation.benchmarks import load_problems
+from rstar_fast.evaluation.api import Evaluation, Problems, data_name, evaluate, given_problems, settings_of
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share_with_interval
-from rstar_fast.storage import ProblemFile
 from rstar_fast.types import InvalidInput, ProgressEvent
 
 TRAJECTORIES = (1, 4, 8, 16, 64)
@@ -37,9 +35,10 @@ class Row:
 
 
 def paper_table(
-    problems: str | Path | ProblemFile,
+    problems: Problems,
     out: str | Path,
     *,
+    answers: Mapping[str, str] | None = None,
     name: str | None = None,
     policy: Any = "nano",
     ppm: Any = "nano",
@@ -53,7 +52,7 @@ def paper_table(
     """Evaluates the rows of the table. The answer is that of the solution with the best score, as in the paper.
 
     Args:
-      problems, name, file, policy, ppm: as `evaluate` takes them.
+      problems, answers, name, file, policy, ppm: as `evaluate` takes them.
       out: the table's folder: a folder for each evaluation, paper.json, paper.html and, with matplotlib, paper.png. It goes on where it
         was interrupted.
       orm: a reward model of outcomes to compare with the PPM, given as a PPM is; none when None.
@@ -73,7 +72,7 @@ def paper_table(
     for rollouts in trajectories:
         settings_of(None, {"rollouts": rollouts})  # before hours of searching
     data = name or data_name(problems)
-    folder, given = Path(out), problems if isinstance(problems, ProblemFile) else load_problems(problems, file)
+    folder, given = Path(out), given_problems(problems, answers, file)
     models = {PPM: ppm} | ({ORM: orm} if orm is not None else {})
     n = best_of or max(trajectories)
     plan = [(ALONE, "greedy", 1, {"": ppm})]

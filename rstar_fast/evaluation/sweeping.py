@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.evaluation.api import Evaluation, data_name, evaluate, settings_of
-from rstar_fast.evaluation.benchmarks import load_problems
+from rstar_fast.evaluation.api import Evaluation, Problems, data_name, evaluate, given_problems, settings_of
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.strategies import STRATEGIES, check_strategy
 from rstar_fast.evaluation.tables import Table, share, share_with_interval
-from rstar_fast.storage import ProblemFile
 from rstar_fast.types import InvalidInput, ProgressEvent
 
 BUDGETS = (1, 2, 4, 8, 16)
@@ -60,9 +58,10 @@ class Cell:
 
 
 def sweep(
-    problems: str | Path | ProblemFile,
+    problems: Problems,
     out: str | Path,
     *,
+    answers: Mapping[str, str] | None = None,
     name: str | None = None,
     strategies: Sequence[str] = STRATEGIES,
     budgets: Sequence[int] = BUDGETS,
@@ -73,7 +72,7 @@ def sweep(
     """Evaluates every strategy at every budget.
 
     Args:
-      problems, name, file: as `evaluate` takes them.
+      problems, answers, name, file: as `evaluate` takes them.
       out: the sweep's folder: a folder for each evaluation, sweep.json, sweep.html and, with matplotlib, sweep.png. A sweep that was
         interrupted goes on.
       strategies: as `evaluate` takes them; greedy, which gives one solution, is evaluated once.
@@ -97,7 +96,7 @@ def sweep(
     for rollouts in budgets:
         settings_of(None, {"rollouts": rollouts})  # before hours of searching
     data = name or data_name(problems)
-    given = problems if isinstance(problems, ProblemFile) else load_problems(problems, file)
+    given = given_problems(problems, answers, file)
     grid = [
         (strategy, rollouts)
         for strategy in dict.fromkeys(strategies)
