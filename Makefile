@@ -42,7 +42,7 @@ test: $(INSTALLED)
 ROUNDS ?= 5000
 SEED   ?= 1
 comma  := ,
-FOREST := csrc/tree.cc csrc/selection.cc csrc/forest.cc csrc/forest_select.cc
+FOREST := csrc/tree.cc csrc/selection.cc csrc/forest.cc csrc/forest_select.cc csrc/forest_claim.cc
 PARTS  := $(FOREST) csrc/extract.cc csrc/extract_texts.cc csrc/fault.cc
 
 stress: $(foreach kind,thread address$(comma)undefined,build/unit-$(kind) build/stress-$(kind))

@@ -15,8 +15,7 @@ from pathlib import Path
 import bench
 
 from rstar_fast.evaluation import sweep
-from rstar_fast.evaluation.strategies import STRATEGIES
-from rstar_fast.evaluation.sweeping import sweep_tables
+from rstar_fast.evaluation.sweeping import STRATEGIES, sweep_tables
 from rstar_fast.nano import generate
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import AnswerKey
@@ -30,7 +29,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=60)
     parser.add_argument("--seed", type=int, default=11, help="of the problems")
     parser.add_argument("--budgets", default="1,4,16")
-    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--strategies", default=",".join(strategy.value for strategy in STRATEGIES))
     options = parser.parse_args()
     records = generate("heldout", options.problems, options.seed, levels=_LEVELS)
     given = ProblemFile(

@@ -39,6 +39,7 @@ uint32_t Forest::add_tree(uint32_t rollouts) {
   tree.target = rollouts;
   tree.started.store(0, std::memory_order_relaxed);
   tree.ended.store(0, std::memory_order_relaxed);
+  tree.stopped.store(false, std::memory_order_relaxed);
   for (uint32_t i = 0; i < slots_per_tree_; ++i) {  // new, or left as owned by remove(): nobody else touches them
     Slot& slot = slots_[first_slot + i];
     slot.tree = id;
@@ -95,9 +96,6 @@ const Slot& Forest::slot_of(Ticket ticket) const {
 }
 
 namespace {
-
-// How often the slot had been handed out when it was so by this ticket.
-uint64_t generation_of(Ticket ticket) { return static_cast<uint64_t>(ticket) >> 32; }
 
 [[noreturn]] void throw_used_up(Ticket ticket) {
   throw UsageError("ticket " + std::to_string(ticket) + " is used up: each leaf is expanded, valued, closed or cancelled once");
@@ -268,9 +266,8 @@ void Forest::cancel(Ticket ticket) {
   Slot& slot = take(ticket);
   came_back(1);
   with_access([&](auto access) {
-    retreat<decltype(access)>(nodes_, slot);
     access.clear(nodes_.stats[slot.node], Word::kClaimed);
-    access.add(trees_[slot.tree].started, ~0u);  // one less
+    take_back<decltype(access)>(slot);
   });
   slot.gate.give(SlotState::kFree);
 }

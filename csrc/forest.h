@@ -5,9 +5,13 @@
 // leaf at least: no tree starves. Of several threads each goes round its own part of the trees first, and no part falls more
 // than some rounds behind. A leaf is named by a ticket; each ticket is expanded, valued, closed or cancelled exactly once.
 //
-// Thread safety: every function may be called from any thread at any time, but for two things. A tree is removed beside no other
-// call that names it; selects may run, and remove() waits for those that are inside the tree. And solutions() of a ticket comes
-// before whatever uses the ticket up, not beside it.
+// Who has a rule of his own for which leaf comes next names it to claim(), and once it has children ends its rollout by leave().
+// stop() and extend() change how many rollouts a tree runs.
+//
+// Thread safety: every function may be called from any thread at any time, but for four things. A tree is removed, and is
+// extended, beside no other call that names it; selects may run, and remove() waits for those that are inside the tree.
+// solutions() of a ticket comes before whatever uses the ticket up, not beside it. And a rollout is left before a select goes on
+// with it: of trees whose leaves are claimed nobody selects, or leave() may find that the rollout has gone.
 #pragma once
 
 #include <array>
@@ -26,6 +30,9 @@
 namespace rstar {
 
 using Ticket = int64_t;
+
+// How often the slot had been handed out when it was so by this ticket.
+inline uint64_t generation_of(Ticket ticket) { return static_cast<uint64_t>(ticket) >> 32; }
 
 struct Leaf {
   Ticket ticket;
@@ -48,11 +55,15 @@ inline TreeState state_of(TreeWord word) { return static_cast<TreeState>(word & 
 inline TreeWord with_state(TreeWord word, TreeState state) { return (word & ~3u) | static_cast<uint32_t>(state); }
 
 struct alignas(64) Tree {
-  // kRunning -> kFinished by the select that sees the last rollout end; -> kRemoving by remove(). Release/acquire.
+  // kRunning -> kFinished by the select that sees the last rollout end; -> kRunning, as if it were another tree, by extend();
+  // -> kRemoving by remove(). Release/acquire.
   std::atomic<TreeWord> word{0};
-  // Rollouts started, cancelled ones taken back. Never above target. Relaxed: compare-exchange decides who starts one.
+  // Rollouts started, cancelled and left ones taken back. Never above target. Compare-exchange decides who starts one.
   std::atomic<uint32_t> started{0};
   std::atomic<uint32_t> ended{0};  // rollouts that reached their end
+  // No rollout starts any more, and those that wait end where they stand. Sequentially consistent with `started`: who starts a
+  // rollout looks here afterwards, so that either he sees the stop, or who then finds that all have ended sees the rollout.
+  std::atomic<bool> stopped{false};
   // Written before the state becomes kRunning. Atomic because a select that comes too late may read those of the next tree.
   Relaxed<uint32_t> target{0};
   Relaxed<Index> root{kNone};
@@ -86,8 +97,21 @@ class Forest {
   uint32_t add_tree(uint32_t rollouts);
   void remove(uint32_t tree);
 
+  // So many rollouts more: than the tree was to run or, of a stopped tree, than it has started. A tree that was reported finished
+  // runs again, and will be reported again.
+  void extend(uint32_t tree, uint32_t rollouts);
+  // No rollout of the tree starts any more; one that waits, or comes to wait when its leaf is given back, ends without a visit at
+  // the next select, which reports the tree finished once none of its leaves is out.
+  void stop(uint32_t tree);
+
   // Up to `limit` leaves, and into `finished` the trees whose last rollout has ended, each once.
   std::vector<Leaf> select(size_t limit, unsigned threads, std::vector<uint32_t>& finished);
+  // The leaves at the ends of paths, as select hands them out: trees[b] is walked from its root over lengths[b] nodes, taken in
+  // order from `nodes`. Each path is a rollout that starts. All of them or, where one cannot be had, none.
+  std::vector<Leaf> claim(std::span<const uint32_t> trees, std::span<const uint32_t> lengths, std::span<const Index> nodes);
+  // Ends the rollouts whose leaves by these tickets have been expanded or closed, where they stand and without a visit: as if they
+  // had been cancelled, but that their leaves keep what they got. All of them or, where one does not wait there, none.
+  void leave(std::span<const Ticket> tickets);
 
   // counts[b] children for tickets[b], taken in order from `children`; where the forest keeps notes, there is one for each child,
   // the texts one behind the other in `bytes`. Returns each leaf's first child.
@@ -134,7 +158,12 @@ class Forest {
   }
   template <typename Access>
   uint32_t start(Tree& tree, std::span<Slot* const> slots);
-  void hand_out(uint32_t tree, Slot& slot, Found& found);
+  template <typename Access>
+  void take_back(const Slot& slot);
+  template <typename Access>
+  Slot& claim_one(uint32_t tree, std::span<const Index> path);
+  Slot& free_slot(uint32_t id, Tree& tree);
+  void hand_out(uint32_t tree, Slot& slot, std::vector<Leaf>& leaves);
   size_t take_run(std::span<const uint32_t> trees, size_t most, Found& found);
   void arrived(Arrival arrival, uint32_t tree, Slot& slot, Found& found, size_t& taken);
   size_t take_several(uint32_t tree, TreeWord running, size_t most, Found& found);
@@ -148,6 +177,7 @@ class Forest {
   Slot& take(Ticket ticket);
   std::vector<Index> keep(std::span<const uint32_t> counts, std::span<const Note> notes, std::string_view bytes);
   std::vector<Slot*> take_all(std::span<const Ticket> tickets);
+  size_t take_part(size_t limit);
   void came_back(size_t leaves);
   double first_value(Index node, Word word, double sum) const;
   const Tree& existing(uint32_t tree) const;

@@ -13,18 +13,48 @@ uint32_t Forest::start(Tree& tree, std::span<Slot* const> slots) {
   uint32_t started = tree.started.load(std::memory_order_relaxed), count;
   do {
     count = std::min(static_cast<uint32_t>(slots.size()), tree.target - std::min<uint32_t>(started, tree.target));
-    if (count == 0) return 0;
+    if (count == 0 || tree.stopped.load(std::memory_order_relaxed)) return 0;
     if constexpr (std::is_same_v<Access, Alone>) {
       tree.started.store(started + count, std::memory_order_relaxed);
       break;
     }
-  } while (!tree.started.compare_exchange_weak(started, started + count, std::memory_order_relaxed));
+  } while (!tree.started.compare_exchange_weak(started, started + count));
+  if (std::is_same_v<Access, Shared> && tree.stopped.load()) {  // meanwhile: see Tree::stopped
+    tree.started.fetch_sub(count);
+    return 0;
+  }
   for (Slot* slot : slots.first(count)) {
     slot->stand(0, tree.root);
     slot->expansions = 0;
   }
   Access::add(nodes_.stats[tree.root], count * Word::kVirtualVisit);
   return count;
+}
+
+// Takes a rollout off the nodes of its path, as if it had never started. The slot is the caller's, who then gives it on.
+template <typename Access>
+void Forest::take_back(const Slot& slot) {
+  retreat<Access>(nodes_, slot);
+  std::atomic<uint32_t>& started = trees_[slot.tree].started;
+  if constexpr (std::is_same_v<Access, Alone>)
+    started.store(started.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+  else
+    started.fetch_sub(1, std::memory_order_release);  // who sees that none is left sees the nodes without it
+}
+template void Forest::take_back<Alone>(const Slot& slot);
+template void Forest::take_back<Shared>(const Slot& slot);
+template uint32_t Forest::start<Alone>(Tree& tree, std::span<Slot* const> slots);
+template uint32_t Forest::start<Shared>(Tree& tree, std::span<Slot* const> slots);
+
+// Of `limit` leaves as many as may go out besides those that are; they count as out from here on.
+size_t Forest::take_part(size_t limit) {
+  if (most_out_ == kNoLimit) return limit;
+  uint64_t out = out_.load(std::memory_order_relaxed);
+  size_t granted;
+  do {
+    granted = static_cast<size_t>(std::min<uint64_t>(limit, most_out_ - std::min(out, most_out_)));
+  } while (!out_.compare_exchange_weak(out, out + granted, std::memory_order_relaxed));
+  return granted;
 }
 
 // Takes a slot of a running tree that nobody owns and no leaf is out for.
@@ -38,10 +68,10 @@ bool Forest::owns(Slot& slot, Tree& tree, TreeWord running, uint32_t id, SlotSta
   return false;
 }
 
-void Forest::hand_out(uint32_t id, Slot& slot, Found& found) {
+void Forest::hand_out(uint32_t id, Slot& slot, std::vector<Leaf>& leaves) {
   const uint32_t generation = slot.gate.next_generation();  // below 2^30: a ticket, generation << 32 | slot, is not negative
   const uint64_t index = static_cast<uint64_t>(slot.index);
-  found.leaves.push_back({static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
+  leaves.push_back({static_cast<Ticket>(uint64_t{generation} << 32 | index), id, slot.node, slot.depth});
   slot.gate.hand_out();
 }
 
@@ -78,6 +108,10 @@ size_t Forest::take_run(std::span<const uint32_t> trees, size_t most, Found& fou
     Tree& tree = trees_[trees[i]];
     Slot& slot = *slots[i];
     bool has_rollout = was[i] == SlotState::kReady, is_out = false;
+    if (has_rollout && tree.stopped.load(std::memory_order_acquire)) {
+      take_back<Alone>(slot);
+      has_rollout = false;
+    }
     while (!is_out && (has_rollout || start<Alone>(tree, {&slots[i], 1}) != 0)) {
       const Arrival arrival = walk<Alone>(nodes_, rules_, log_, slot);
       has_rollout = arrival != Arrival::kEnded;
@@ -86,7 +120,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, size_t most, Found& fou
       if (!has_rollout) Alone::add(tree.ended, 1u);
     }
     if (is_out) {
-      hand_out(trees[i], slot, found);
+      hand_out(trees[i], slot, found.leaves);
       ++taken;
       continue;
     }
@@ -99,7 +133,7 @@ size_t Forest::take_run(std::span<const uint32_t> trees, size_t most, Found& fou
 // What becomes of a slot after its walk.
 void Forest::arrived(Arrival arrival, uint32_t id, Slot& slot, Found& found, size_t& taken) {
   if (arrival == Arrival::kLeaf) {
-    hand_out(id, slot, found);
+    hand_out(id, slot, found.leaves);
     ++taken;
   } else if (arrival == Arrival::kWait) {
     slot.gate.give(SlotState::kReady);
@@ -131,10 +165,12 @@ size_t Forest::take_several(uint32_t id, TreeWord running, size_t most, Found& f
       if (++at_slot == slots_per_tree_) at_slot = 0;
       SlotState was;
       if (!owns(slot, tree, running, id, was)) continue;
-      if (was == SlotState::kReady)
+      if (was == SlotState::kReady && !tree.stopped.load(std::memory_order_acquire)) {
         arrived(walk<Shared>(nodes_, rules_, log_, slot), id, slot, found, taken);
-      else
-        found.idle.push_back(&slot);
+        continue;
+      }
+      if (was == SlotState::kReady) take_back<Shared>(slot);
+      found.idle.push_back(&slot);
     }
     const uint32_t started = start<Shared>(tree, found.idle);
     std::vector<Slot*>& walking = found.walkers.slots;
@@ -162,7 +198,8 @@ size_t Forest::take_from(std::span<const uint32_t> trees, size_t share, size_t m
 }
 
 bool Forest::is_finished(Tree& tree, TreeWord running) {
-  if (tree.ended.load(std::memory_order_acquire) < tree.target) return false;
+  const uint32_t ended = tree.ended.load(std::memory_order_acquire);  // before `started`, which it never exceeds
+  if (tree.stopped.load() ? ended != tree.started.load() : ended < tree.target) return false;
   return tree.word.compare_exchange_strong(running, with_state(running, TreeState::kFinished), std::memory_order_acq_rel);
 }
 
@@ -236,14 +273,7 @@ size_t Forest::pass(size_t limit, unsigned threads, std::vector<Leaf>& leaves, s
 
 std::vector<Leaf> Forest::select(size_t limit, unsigned threads, std::vector<uint32_t>& finished) {
   std::vector<Leaf> leaves;
-  if (most_out_ != kNoLimit) {
-    uint64_t out = out_.load(std::memory_order_relaxed);
-    size_t granted;
-    do {
-      granted = static_cast<size_t>(std::min<uint64_t>(limit, most_out_ - std::min(out, most_out_)));
-    } while (!out_.compare_exchange_weak(out, out + granted, std::memory_order_relaxed));
-    limit = granted;
-  }
+  limit = take_part(limit);
   try {
     while (leaves.size() < limit && pass(limit - leaves.size(), threads, leaves, finished) != 0) {
     }

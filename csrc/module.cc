@@ -84,6 +84,19 @@ py::tuple select_leaves(Forest& forest, size_t limit, unsigned threads) {
                         to_numpy(std::move(depths)), to_numpy(std::move(finished)));
 }
 
+py::array_t<Ticket> claim_leaves(Forest& forest, const Array<uint32_t>& trees, const Array<uint32_t>& lengths, const Array<Index>& nodes) {
+  const auto tree_span = span_of(trees, "trees");
+  const auto given_lengths = span_of(lengths, "lengths");
+  const std::vector<uint32_t> length_span(given_lengths.begin(), given_lengths.end());  // nobody changes it between two looks
+  const auto node_span = span_of(nodes, "nodes");
+  std::vector<Ticket> tickets;
+  {
+    py::gil_scoped_release release;
+    for (const Leaf& leaf : forest.claim(tree_span, length_span, node_span)) tickets.push_back(leaf.ticket);
+  }
+  return to_numpy(std::move(tickets));
+}
+
 Terminal terminal_of(uint8_t code) {
   if (code >= kTerminalCount) throw UsageError("terminal code " + std::to_string(code) + " is unknown: give 0 to 5");
   return static_cast<Terminal>(code);
@@ -174,6 +187,26 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
       .def("select", &select_leaves, py::arg("limit"), py::arg("threads") = 1,
            "Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with "
            "uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.")
+      .def("claim", &claim_leaves, py::arg("trees").noconvert(), py::arg("lengths").noconvert(), py::arg("nodes").noconvert(),
+           "Leaves that the caller chooses, as select hands them out: [B] int64 tickets. trees[b] uint32 is walked from its root over "
+           "lengths[b] uint32 nodes, taken in order from nodes uint32. Where one is no leaf that may be had, UsageError says why, and "
+           "nothing has changed.")
+      .def(
+          "leave",
+          [](Forest& forest, const Array<Ticket>& tickets) {
+            const auto ticket_span = span_of(tickets, "tickets");
+            py::gil_scoped_release release;
+            forest.leave(ticket_span);
+          },
+          py::arg("tickets").noconvert(),
+          "Ends the rollouts whose leaves by these tickets have been expanded or closed, where they stand and without a visit; before a "
+          "select goes on with them.")
+      .def("stop", &Forest::stop, py::arg("tree"), py::call_guard<py::gil_scoped_release>(),
+           "No rollout of the tree starts any more; those that wait end without a visit at the next select, which reports the tree "
+           "finished once none of its leaves is out.")
+      .def("extend", &Forest::extend, py::arg("tree"), py::arg("rollouts"), py::call_guard<py::gil_scoped_release>(),
+           "Gives a tree so many rollouts more, also one that was reported finished, and will be again; a stopped one more than it has "
+           "started.")
       .def("expand", &expand_leaves, py::arg("tickets").noconvert(), py::arg("counts").noconvert(), py::arg("values").noconvert(),
            py::arg("scores").noconvert(), py::arg("terminals").noconvert(), py::arg("notes") = py::none(),
            "Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores "

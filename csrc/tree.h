@@ -6,9 +6,13 @@
 //
 //            start                 leaf claimed              expand()
 //   kFree ----------> kWalking ------------------> kOut ---------------> kReady --> kWalking ...
-//     ^                  |                           | cancel()             ^
-//     |  terminal        | leaf claimed by another   v   or backup_leaf()   |   or close()
-//     +------------------+--------> kReady         kFree                    +-- walked again by the next select
+//     ^                  |                           | cancel()           | ^
+//     |  terminal        | leaf claimed by another   v   or backup_leaf() | |   or close()
+//     +------------------+--------> kReady         kFree                  | +-- walked again by the next select
+//     ^                                                                   |
+//     +-------------------------------------------------------------------+  leave(), or the next select of a stopped tree
+//
+// Who chooses leaves himself has a rollout begin on a path that he names (Forest::claim): kFree -> kOut.
 //
 // The reference's behaviour differs in what a rollout does: see Rules::reference.
 #pragma once
@@ -133,15 +137,19 @@ class Gate {
     return (word & 3u) == static_cast<uint32_t>(was) && exchange(word);
   }
   // Takes a slot that is out for the `generation`th time.
-  bool take_out(uint64_t generation) { return generation < kGenerations && exchange(out(generation)); }
-  bool is_out(uint64_t generation) const { return generation < kGenerations && word_.load(std::memory_order_acquire) == out(generation); }
+  bool take_out(uint64_t generation) { return generation < kGenerations && exchange(word(generation, SlotState::kOut)); }
+  // Takes a slot that has come back from being out for the `generation`th time, and waits.
+  bool take_ready(uint64_t generation) { return generation < kGenerations && exchange(word(generation, SlotState::kReady)); }
+  bool is_out(uint64_t generation) const {
+    return generation < kGenerations && word_.load(std::memory_order_acquire) == word(generation, SlotState::kOut);
+  }
   // The rest is for the owner, who gives the slot on by it.
   void give(SlotState state) { word_.store((word_.load(std::memory_order_relaxed) & ~3u) | static_cast<uint32_t>(state), std::memory_order_release); }
   uint32_t next_generation() const { return ((word_.load(std::memory_order_relaxed) >> 2) + 1) % kGenerations; }
-  void hand_out() { word_.store(out(next_generation()), std::memory_order_release); }
+  void hand_out() { word_.store(word(next_generation(), SlotState::kOut), std::memory_order_release); }
 
  private:
-  static uint32_t out(uint64_t generation) { return static_cast<uint32_t>(generation) << 2 | static_cast<uint32_t>(SlotState::kOut); }
+  static uint32_t word(uint64_t generation, SlotState state) { return static_cast<uint32_t>(generation) << 2 | static_cast<uint32_t>(state); }
   bool exchange(uint32_t word) {
     const uint32_t walking = (word & ~3u) | static_cast<uint32_t>(SlotState::kWalking);
     return word_.compare_exchange_strong(word, walking, std::memory_order_acq_rel, std::memory_order_relaxed);

@@ -11,8 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rstar_fast.config import Aggregate as Aggregate
     from rstar_fast.config import Annotation as Annotation
     from rstar_fast.config import Behaviour as Behaviour
+    from rstar_fast.config import Budget as Budget
     from rstar_fast.config import Choice as Choice
     from rstar_fast.config import DataFormat as DataFormat
     from rstar_fast.config import Difficulty as Difficulty
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rstar_fast.config import PpmTrainingConfig as PpmTrainingConfig
     from rstar_fast.config import Schedule as Schedule
     from rstar_fast.config import SearchConfig as SearchConfig
+    from rstar_fast.config import Strategy as Strategy
     from rstar_fast.evaluation import Evaluation as Evaluation
     from rstar_fast.evaluation import evaluate as evaluate
     from rstar_fast.evolution import EvaluationConfig as EvaluationConfig
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from rstar_fast.types import ScorerError as ScorerError
     from rstar_fast.types import SearchResult as SearchResult
     from rstar_fast.types import SearchStats as SearchStats
+    from rstar_fast.types import Stopped as Stopped
     from rstar_fast.types import Terminal as Terminal
     from rstar_fast.types import TrainingDiverged as TrainingDiverged
     from rstar_fast.types import Trajectory as Trajectory
@@ -75,8 +79,8 @@ if TYPE_CHECKING:
 # What stands above, as data: module -> its public names.
 _PUBLIC = {
     "rstar_fast.search": "search asearch",
-    "rstar_fast.config": "Annotation Behaviour Choice DataFormat Difficulty ExtractionConfig Mix Optimizer PolicyTrainingConfig "
-    "PpmTrainingConfig Schedule SearchConfig",
+    "rstar_fast.config": "Aggregate Annotation Behaviour Budget Choice DataFormat Difficulty ExtractionConfig Mix Optimizer "
+    "PolicyTrainingConfig PpmTrainingConfig Schedule SearchConfig Strategy",
     "rstar_fast.extraction": "ExtractionSummary extract",
     "rstar_fast.evaluation": "Evaluation evaluate",
     "rstar_fast.evolution": "EvaluationConfig EvolutionConfig EvolutionSummary RoundConfig evolve",
@@ -87,7 +91,7 @@ _PUBLIC = {
     "rstar_fast.training.ppm": "train_ppm",
     "rstar_fast.types": "AnswerKey Candidate CodeError ErrorKind Execution Executor Expansion Failure FailureKind Finished "
     "InvalidInput Node OutOfSpace Partial PartialTooLong Policy PolicyError Problem Program RstarError Scorer ScorerError SearchResult "
-    "SearchStats Terminal TrainingDiverged Trajectory Tree Verdict VerdictReason",
+    "SearchStats Stopped Terminal TrainingDiverged Trajectory Tree Verdict VerdictReason",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 

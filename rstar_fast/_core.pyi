@@ -29,6 +29,10 @@ class Forest:
         """
         Gives the leaf back: its rollout never happened, and another may claim the leaf.
         """
+    def claim(self, trees: numpy.typing.NDArray[numpy.uint32], lengths: numpy.typing.NDArray[numpy.uint32], nodes: numpy.typing.NDArray[numpy.uint32]) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        Leaves that the caller chooses, as select hands them out: [B] int64 tickets. trees[b] uint32 is walked from its root over lengths[b] uint32 nodes, taken in order from nodes uint32. Where one is no leaf that may be had, UsageError says why, and nothing has changed.
+        """
     def close(self, ticket: typing.SupportsInt | typing.SupportsIndex, terminal: typing.SupportsInt | typing.SupportsIndex, value: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
         Makes the leaf terminal, with the value of rollouts that end there.
@@ -41,9 +45,17 @@ class Forest:
         """
         Gives counts[b] uint32 children to the leaf of tickets[b] int64, in order from values float64 (NaN: none), scores float32 (NaN: none) and terminals uint8; where the forest keeps notes, with the children's (texts, observations, answers, proposals uint32). Returns the first child of each leaf, [B] uint32; siblings are consecutive. A wrong ticket raises UsageError and changes nothing.
         """
+    def extend(self, tree: typing.SupportsInt | typing.SupportsIndex, rollouts: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Gives a tree so many rollouts more, also one that was reported finished, and will be again; a stopped one more than it has started.
+        """
     def in_flight(self, tree: typing.SupportsInt | typing.SupportsIndex) -> int:
         """
         Virtual visits in the tree; 0 when no rollout is out.
+        """
+    def leave(self, tickets: numpy.typing.NDArray[numpy.int64]) -> None:
+        """
+        Ends the rollouts whose leaves by these tickets have been expanded or closed, where they stand and without a visit; before a select goes on with them.
         """
     def remove(self, tree: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
@@ -60,6 +72,10 @@ class Forest:
     def select(self, limit: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> tuple:
         """
         Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.
+        """
+    def stop(self, tree: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        No rollout of the tree starts any more; those that wait end without a visit at the next select, which reports the tree finished once none of its leaves is out.
         """
     def solutions(self, tickets: numpy.typing.NDArray[numpy.int64]) -> list:
         """

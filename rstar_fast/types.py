@@ -402,13 +402,14 @@ class Trajectory:
     Attributes:
       solution: the text of all its steps.
       answer: the answer it gives.
-      score: the terminal's value: PPM score at inference, +1/-1 where a key graded it; of a solution sampled without a tree the
-        mean log-probability of the policy's tokens, 0 where the policy does not say.
-      q_values: mean value Q of each step, root excluded, first step first.
+      score: +1/-1 where a key graded it; at inference `SearchConfig.aggregate` of the PPM's scores of its steps, by default that of
+        the last; without a PPM the mean log-probability of the policy's tokens, 0 where the policy does not say.
+      q_values: mean value Q of each step, root excluded, first step first; 0 of steps without a visit.
       correct: the key's verdict; None without a key.
       tag: the tag of its last node in the tree.
       share: the policy's probability of this solution as the search found it, in (0, 1]: the product over its steps of how often
-        the step was proposed, divided by how often it and its siblings were.
+        the step was proposed, divided by how often it and its siblings were. Where solutions are independent samples, each is a
+        trajectory of its own, and its share is one of all samples.
     """
 
     solution: str
@@ -420,12 +421,21 @@ class Trajectory:
     share: float = 1.0
 
 
+class Stopped(enum.Enum):
+    """Why a search ended before it had all its rollouts."""
+
+    BUDGET = "budget"  # the problem's is used up
+    RUN_BUDGET = "run budget"
+    DECIDED = "decided"  # whatever comes, the vote stays
+    SMALL_GAIN = "small gain"  # the vote is not likely to change
+
+
 @dataclass(frozen=True, slots=True)
 class SearchStats:
     """What a search spent.
 
     Attributes:
-      rollouts: rollouts that reached a terminal.
+      rollouts: complete solutions and dead ends: rollouts or samples that reached a terminal, terminals that beams reached.
       expansions: leaves that were expanded.
       candidates: steps the policy proposed, duplicates included.
       steps_run: programs run in the sandbox.
@@ -433,6 +443,7 @@ class SearchStats:
       policy_tokens: tokens the policy generated; 0 when it does not say.
       partials_scored: partial solutions given to the scorer.
       seconds: wall-clock time from the problem's first selection to its result.
+      stopped: why it ended early; None when it did not.
     """
 
     rollouts: int = 0
@@ -443,6 +454,7 @@ class SearchStats:
     policy_tokens: int = 0
     partials_scored: int = 0
     seconds: float = 0.0
+    stopped: Stopped | None = None
 
 
 class FailureKind(enum.Enum):
@@ -453,6 +465,7 @@ class FailureKind(enum.Enum):
     SANDBOX = "sandbox"
     NO_ANSWER = "no answer"  # the search ended, but no trajectory gives an answer
     INPUT = "input"
+    BUDGET = "budget"  # the run's budget was used up before the problem had an answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,16 @@ class Scripted:
 
     Attributes:
       asked: how many candidates were asked for, by question.
-      limit: after so many in all it raises KeyboardInterrupt, as Ctrl-C does.
     """
 
-    def __init__(self, answers: Mapping[str, Sequence[str]], limit: int | None = None) -> None:
-        self.answers, self.limit = answers, limit
+    def __init__(self, answers: Mapping[str, Sequence[str]]) -> None:
+        self.answers = answers
         self.asked: Counter[str] = Counter()
 
     async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
         return [[self._next(partial.problem.question) for _ in range(n)] for partial in partials]
 
     def _next(self, question: str) -> Candidate:
-        if self.limit is not None and self.asked.total() >= self.limit:
-            raise KeyboardInterrupt
         answers = self.answers[question]
         answer = answers[self.asked[question] % len(answers)]
         self.asked[question] += 1

@@ -63,7 +63,7 @@ def test_an_evaluation_shows_its_numbers_and_leaves_its_files(server: Server) ->
     assert "six.jsonl: self_consistency with http://127.0.0.1" in text
     assert "accuracy 100.0% 61.0% to 100.0% 6" in text
     assert "By level level accuracy pass@1 pass@3 maj@3 problems 1 100.0% 100.0% 100.0% 100.0% 3 2 100.0% 66.7% 100.0% 100.0% 3" in text
-    assert "tokens generated 72 12.0" in text
+    assert "steps run 0 0.0" in text
     assert done.out.endswith("results   e\n")
     assert re.match(r"self_consistency: 6/6 problems", done.err)
     assert json.loads(Path("e/evaluation.json").read_text())["metrics"]["pass@1"]["value"] == pytest.approx(5 / 6)

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rstar_fast.config import (
+    Aggregate,
     Annotation,
     Behaviour,
+    Budget,
     Choice,
     DataFormat,
     Difficulty,
@@ -24,6 +26,7 @@ from rstar_fast.config import (
     Require,
     SandboxConfig,
     SearchConfig,
+    Strategy,
 )
 from rstar_fast.types import InvalidInput
 
@@ -50,6 +53,10 @@ valid = st.fixed_dictionaries(
         "c": finite,
         "virtual_loss": finite,
         "first_play_urgency": st.floats(allow_nan=False) | st.integers(-(2**40), 2**40),
+        "aggregate": st.sampled_from(Aggregate) | st.sampled_from([member.value for member in Aggregate]),
+        "run_budget": st.fixed_dictionaries({}, optional={"tokens": st.integers(1, 2**40), "seconds": st.floats(0.1, 1e6)}),
+        "budget": st.builds(Budget, rollouts=st.none() | st.integers(1, 99)),
+        "least_gain": st.floats(0, 1),
     },
 )
 
@@ -58,8 +65,9 @@ valid = st.fixed_dictionaries(
 def test_a_config_comes_back_from_its_mapping_from_yaml_and_from_json(settings: dict[str, Any]) -> None:
     config = SearchConfig(**settings)
     mapping = config.to_mapping()
-    plain = [*mapping.values(), *mapping["sandbox"].values()]
-    assert all(type(value) in (str, int, float) or value is mapping["sandbox"] for value in plain)
+    plain = [*mapping.values(), *mapping["sandbox"].values(), *mapping["budget"].values(), *mapping["run_budget"].values()]
+    nested = [mapping[name] for name in ("sandbox", "budget", "run_budget")]
+    assert all(type(value) in (str, int, float, bool, type(None)) or value in nested for value in plain)
     assert SearchConfig.from_mapping(mapping) == config
     assert SearchConfig.from_mapping(yaml.safe_load(yaml.safe_dump(mapping))) == config
     assert SearchConfig.from_mapping(json.loads(json.dumps(mapping))) == config
@@ -70,7 +78,10 @@ def test_a_config_comes_back_from_its_mapping_from_yaml_and_from_json(settings: 
 def test_every_setting_is_in_the_mapping_and_documented() -> None:
     names = [field.name for field in dataclasses.fields(SearchConfig)]
     assert list(SearchConfig().to_mapping()) == names
-    assert set(names) == {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"}
+    assert set(names) == {
+        *(*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"),
+        *("strategy", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain"),
+    }
     assert all(f"\n      {name}: " in (SearchConfig.__doc__ or "") for name in names)
 
 
@@ -109,7 +120,7 @@ def test_names_stand_for_enums() -> None:
     assert (config.annotation, config.choice, config.behaviour) == (Annotation.PPM, Choice.MAJORITY, Behaviour.DEFAULT)
 
 
-@pytest.mark.parametrize("name", ["annotation", "choice", "behaviour"])
+@pytest.mark.parametrize("name", ["annotation", "choice", "behaviour", "strategy", "aggregate"])
 @pytest.mark.parametrize("value", ["PPM", "", None, 3, [], {}])
 def test_unknown_names_are_said_with_the_known_ones(name: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^{name} is .*: give one of '"):
@@ -118,7 +129,7 @@ def test_unknown_names_are_said_with_the_known_ones(name: str, value: Any) -> No
 
 @pytest.mark.parametrize("make", [SearchConfig.from_mapping, lambda settings: SearchConfig().replace(**settings)])
 def test_unknown_settings_are_said_with_the_known_ones(make: Any) -> None:
-    with pytest.raises(InvalidInput, match="unknown search setting 'rollout': the settings are annotation, .*, rollouts, "):
+    with pytest.raises(InvalidInput, match="unknown search setting 'rollout': the settings are adaptive, .*, rollouts, "):
         make({"rollouts": 3, "rollout": 4})
 
 
@@ -154,6 +165,56 @@ def test_numpy_integers_are_refused_with_the_type_shown() -> None:
     """They would not come back from JSON; the message shows what it is that looks like a number."""
     with pytest.raises(InvalidInput, match=r"rollouts is np.int64\(4\)"):
         SearchConfig(rollouts=np.int64(4))  # type: ignore[arg-type]
+
+
+# Strategies and budgets
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"strategy": "greedy", "annotation": "ppm"}, 'annotation="ppm" with strategy="greedy", which values nothing: leave the annotation out'),
+        ({"strategy": "self_consistency", "annotation": "terminal"}, 'annotation="terminal" with strategy="self_consistency", which'),
+        ({"strategy": "beam", "annotation": "terminal"}, 'annotation="terminal" with strategy="beam", which the PPM guides: give "inf'),
+        ({"strategy": "beam", "rollouts": 9}, 'rollouts is 9 and candidates is 8: with strategy="beam" rollouts / candidates beams'),
+        ({"strategy": "dvts", "rollouts": 4}, 'rollouts is 4 and candidates is 8: with strategy="dvts" rollouts / candidates beams'),
+        ({"strategy": "best_of_n", "rollouts": 20_000}, 'rollouts is 20000: give at most 16384 with strategy="best_of_n"'),
+        ({"strategy": "beam", "trees": 2}, 'trees is 2 with strategy="beam": only "mcts" has several trees, give 1'),
+        ({"trees": 17}, "trees is 17 and rollouts is 16: give each tree a rollout at least"),
+        ({"trees": 0}, "trees is 0: give an integer >= 1"),
+        ({"adaptive": 1}, "adaptive is 1: give true or false"),
+        ({"adaptive": True, "annotation": "ppm"}, 'adaptive is true with annotation="ppm" and strategy="mcts": it is for annotation="inf'),
+        ({"adaptive": True, "strategy": "beam"}, 'adaptive is true with annotation="inference" and strategy="beam": it is for'),
+        ({"least_gain": 1.5}, "least_gain is 1.5: give a probability, 0 to 1"),
+        ({"budget": {"tokens": 0}}, "tokens is 0: give an integer >= 1"),
+        ({"budget": {"seconds": 0}}, "seconds is 0: give a finite number > 0"),
+        ({"run_budget": {"minutes": 1}}, "unknown budget setting 'minutes': the settings are rollouts, seconds, tokens"),
+        ({"budget": 5}, "budget is 5: give a Budget, or a mapping of its settings"),
+        ({"behaviour": "reference", "trees": 2}, "trees is 2: the reference's behaviour has no such setting, leave it out"),
+        ({"behaviour": "reference", "strategy": "beam"}, "strategy is 'beam': the reference's behaviour has no such setting"),
+    ],
+)
+def test_settings_that_do_not_fit_are_said(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        SearchConfig(**settings)
+    assert str(error.value).startswith(said)
+
+
+def test_which_strategies_ask_the_ppm() -> None:
+    asking = {strategy.value for strategy in Strategy if SearchConfig(strategy=strategy).needs_scorer}
+    assert asking == {"mcts", "beam", "dvts", "best_of_n"}
+    assert not SearchConfig(annotation=Annotation.TERMINAL).needs_scorer
+
+
+def test_what_earlier_versions_recorded_is_what_is_recorded_now() -> None:
+    names = {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"} - {"trees"}
+    assert set(SearchConfig().recorded()) == names
+    changed = SearchConfig(strategy="beam", budget={"tokens": 3}).recorded()  # type: ignore[arg-type]
+    assert {name: changed[name] for name in changed.keys() - names} == {
+        "strategy": "beam",
+        "budget": {"tokens": 3, "rollouts": None, "seconds": None},
+    }
+    assert SearchConfig.from_mapping(changed) == SearchConfig(strategy="beam", budget=Budget(tokens=3))  # type: ignore[arg-type]
 
 
 # The sandbox's own settings

@@ -514,3 +514,95 @@ def test_unknown_trees_and_terminals_are_said() -> None:
     forest.close(int(ticket), Terminal.TOO_DEEP, -1.0)
     with pytest.raises(_core.UsageError, match="one rollout at a time, give 1"):
         _core.Forest(reference=True, in_flight=2)
+
+
+# --- leaves that the caller chooses, rollouts that are stopped and extended ----------------------------------------------
+
+
+def claim(forest: _core.Forest, tree: int, *paths: list[int]) -> np.ndarray:
+    nodes = [node for path in paths for node in path]
+    arrays = [tree] * len(paths), [len(path) for path in paths], nodes
+    return forest.claim(*(np.array(values, np.uint32) for values in arrays))
+
+
+def test_a_claimed_leaf_is_one_that_was_selected() -> None:
+    forest = _core.Forest(in_flight=3)
+    tree = forest.add_tree(9)
+    root = forest.root(tree)
+    (ticket,) = claim(forest, tree, [root])
+    assert forest.in_flight(tree) == 1
+    first = expand(forest, int(ticket), [(0.5, Terminal.NO)] * 3)
+    tickets = claim(forest, tree, [root, first + 2])
+    selected, _, nodes, *_ = forest.select(9)
+    assert nodes.tolist() == [first, first + 1]
+    assert forest.in_flight(tree) == 6  # the first rollout, selected again, and two more, on two nodes each
+    for out in [*tickets.tolist(), *selected.tolist()]:
+        forest.cancel(out)
+    assert forest.in_flight(tree) == forest.rollouts_ended(tree) == 0
+
+
+def test_what_cannot_be_claimed_is_said_and_changes_nothing() -> None:
+    forest = _core.Forest(in_flight=3, most_out=3)
+    tree = forest.add_tree(3)
+    root = forest.root(tree)
+    (ticket,) = claim(forest, tree, [root])
+    first = expand(forest, int(ticket), [(0.5, Terminal.NO), (0.5, Terminal.NO), (1.0, Terminal.ANSWER)])
+    forest.leave(np.array([ticket]))
+    good, last = [root, first], [root, first + 1]
+    for paths, sentence in (
+        ([good, []], "is empty: begin with the root"),
+        ([good, [first]], f"begins with node {first}: begin with the root, {root}"),
+        ([good, [root, first + 3]], f"goes from node {root} to node {first + 3}, which is no child of it"),
+        ([good, [root, first, first]], "which is no child of it"),
+        ([good, [root]], "has children: claim a leaf that nobody holds"),
+        ([good, [root, first + 2]], "is terminal: claim a leaf that nobody holds"),
+        ([good, good], "is held by another rollout: claim a leaf that nobody holds"),
+        ([good, last, good, last], "more leaves would be out than the 3 that may be"),
+    ):
+        with pytest.raises(_core.UsageError, match=sentence):
+            claim(forest, tree, *paths)
+        assert forest.in_flight(tree) == 0
+    with pytest.raises(_core.UsageError, match="there are 1 trees, 1 lengths that add up to 2, and 1 nodes"):
+        forest.claim(*(np.array(values, np.uint32) for values in ([tree], [2], [root])))
+    with pytest.raises(_core.UsageError, match="no tree 7"):
+        claim(forest, 7, good)
+    with pytest.raises(_core.UsageError, match="does not wait where its leaf was"):
+        forest.leave(np.array([ticket]))
+    assert len(claim(forest, tree, good, last)) == 2  # all is as it was
+    with pytest.raises(_core.UsageError, match="chooses its leaves itself"):
+        claim(_core.Forest(reference=True), 0, [0])
+
+
+def test_claims_start_no_more_rollouts_than_the_tree_has_and_slots() -> None:
+    for in_flight, rollouts, sentence in (1, 9, "that may be in flight are, 1"), (9, 1, "has no rollout left: extend it"):
+        forest = _core.Forest(in_flight=in_flight)
+        tree = forest.add_tree(rollouts)
+        root = forest.root(tree)
+        (ticket,) = claim(forest, tree, [root])
+        first = expand(forest, int(ticket), [(0.5, Terminal.NO)] * 2)
+        with pytest.raises(_core.UsageError, match=sentence):
+            claim(forest, tree, [root, first])
+        forest.leave(np.array([ticket]))
+        assert len(claim(forest, tree, [root, first])) == 1
+
+
+def test_a_stopped_tree_ends_without_a_visit_and_an_extended_one_goes_on() -> None:
+    forest = _core.Forest(in_flight=2)
+    tree = forest.add_tree(10)
+    (ticket,), *_ = forest.select(2)
+    expand(forest, int(ticket), [(0.5, Terminal.NO)] * 2)
+    tickets, *_ = forest.select(2)
+    forest.stop(tree)
+    expand(forest, int(tickets[0]), [(1.0, Terminal.ANSWER)])
+    left, *_, finished = forest.select(2)
+    assert not len(left) and not len(finished)  # a leaf is out
+    forest.cancel(int(tickets[1]))
+    assert forest.select(2)[-1].tolist() == [tree]
+    assert forest.in_flight(tree) == forest.rollouts_ended(tree) == 0 and forest.columns(tree)["visits"][0] == 0
+    forest.extend(tree, 2)
+    (ticket,), *_ = forest.select(2)  # the first ends at the answer
+    expand(forest, int(ticket), [(1.0, Terminal.ANSWER)])
+    assert forest.select(2)[-1].tolist() == [tree] and forest.rollouts_ended(tree) == 2
+    with pytest.raises(_core.UsageError, match="more than 2\\^32 - 1 rollouts"):
+        forest.extend(tree, 2**32 - 1)
+    forest.remove(tree)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ class ModelTree:
     started: int = 0
     ended: int = 0
     finished: bool = False
+    stopped: bool = False
 
 
 @dataclass
@@ -179,11 +181,15 @@ class Model:
                     found = self.take(tree, min(share, mine))
                     mine -= len(found)
                     leaves += found
-                    if not found and tree.ended >= tree.target and (self.in_flight > 1 or not tree.slots[0].out):
+                    if not found and self.has_ended(tree) and (self.in_flight > 1 or not tree.slots[0].out):
                         tree.finished = True
                         finished.append(number)
             limit += mine
         return leaves
+
+    @staticmethod
+    def has_ended(tree: ModelTree) -> bool:
+        return tree.started == tree.ended if tree.stopped else tree.ended >= tree.target
 
     def take(self, tree: ModelTree, most: int) -> list[Rollout]:
         taken: list[Rollout] = []
@@ -204,11 +210,13 @@ class Model:
                 slot = waiting.pop(0)
                 if slot.out:
                     continue
+                if slot.node is not None and tree.stopped:
+                    self.leave(slot)
                 if slot.node is None:
                     idle.append(slot)
                 else:
                     arrived(slot, self.walk(slot))
-            started = min(len(idle), tree.target - tree.started)
+            started = 0 if tree.stopped else min(len(idle), tree.target - tree.started)
             walking, idle = idle[:started], []
             tree.started += started
             tree.root.in_flight += started
@@ -247,11 +255,34 @@ class Model:
 
     def cancel(self, slot: Rollout) -> None:
         assert slot.node is not None
+        slot.node.claimed = False
+        self.leave(slot)
+
+    # --- leaves that the caller chooses, and how many rollouts there are ---
+
+    def may_claim(self, tree: ModelTree, node: Node) -> bool:
+        is_leaf = not node.children and node.terminal is Terminal.NO and not node.claimed
+        runs = not tree.finished and not tree.stopped and tree.started < tree.target
+        return is_leaf and runs and any(slot.node is None for slot in tree.slots)
+
+    def claim(self, tree: ModelTree, node: Node) -> Rollout:
+        slot = next(slot for slot in tree.slots if slot.node is None)
+        slot.node, slot.out, node.claimed = node, True, True
+        tree.started += 1
+        for above in node.path:
+            above.in_flight += 1
+        return slot
+
+    def leave(self, slot: Rollout) -> None:
+        assert slot.node is not None
         for node in slot.node.path:
             node.in_flight -= 1
-        slot.node.claimed = False
         slot.node, slot.out = None, False
         slot.tree.started -= 1
+
+    def extend(self, tree: ModelTree, rollouts: int) -> None:
+        tree.target = (tree.started if tree.stopped else tree.target) + rollouts
+        tree.stopped = tree.finished = False
 
 
 def check(forest: _core.Forest, number: int, tree: ModelTree, notes: dict[int, str]) -> None:
@@ -290,9 +321,19 @@ def check(forest: _core.Forest, number: int, tree: ModelTree, notes: dict[int, s
     loss=st.sampled_from([0.0, 1.0, 0.25]),
     own_visits=st.booleans(),
     widest=st.sampled_from([3, 5, 40, 70]),
+    changes=st.booleans(),
 )
 def test_the_forest_is_the_model_through_any_operations(
-    seed: int, in_flight: int, trees: int, rollouts: int, c: float, urgency: float, loss: float, own_visits: bool, widest: int
+    seed: int,
+    in_flight: int,
+    trees: int,
+    rollouts: int,
+    c: float,
+    urgency: float,
+    loss: float,
+    own_visits: bool,
+    widest: int,
+    changes: bool,
 ) -> None:
     random = Random(seed)
     forest = _core.Forest(
@@ -318,6 +359,10 @@ def test_the_forest_is_the_model_through_any_operations(
         for _ in range(random.randint(min(1, len(out)), 6)):
             some = [out.pop() for _ in range(min(len(out), random.randint(1, 9)))]
             give_back(random, forest, model, some, notes, widest)
+        if changes and random.random() < 0.3:
+            change_rollouts(random, forest, model)
+        if changes and random.random() < 0.3:
+            out += claim_some(random, forest, model)
     assert not out
     for number, tree in enumerate(model.trees):
         check(forest, number, tree, notes)
@@ -328,6 +373,7 @@ def give_back(
     random: Random, forest: _core.Forest, model: Model, some: list[tuple[int, Rollout]], notes: dict[int, str], widest: int
 ) -> None:
     kind = random.choice(["expand", "expand", "expand", "backup", "close", "cancel"])
+    leaves = kind in ("expand", "close") and random.random() < 0.2
     tickets = np.array([ticket for ticket, _ in some], np.int64)
     if kind == "backup":
         values = [random.uniform(-1, 1) for _ in some]
@@ -360,6 +406,47 @@ def give_back(
             else:
                 forest.cancel(ticket)
                 model.cancel(slot)
+    if leaves:
+        forest.leave(tickets)
+        for _, slot in some:
+            model.leave(slot)
+
+
+def change_rollouts(random: Random, forest: _core.Forest, model: Model) -> None:
+    """Stops a tree, or extends one; the seldomer, the more have been."""
+    number = random.randrange(len(model.trees))
+    tree = model.trees[number]
+    if random.random() < 0.5:
+        forest.stop(number)
+        tree.stopped = True
+    elif random.random() < 4 / (4 + tree.ended):
+        more = random.randint(0, 5)
+        forest.extend(number, more)
+        model.extend(tree, more)
+
+
+def claim_some(random: Random, forest: _core.Forest, model: Model) -> list[tuple[int, Rollout]]:
+    """Claims nodes of a tree, leaves that may be had or not, in one call: all of them or none."""
+    number = random.randrange(len(model.trees))
+    tree = model.trees[number]
+    nodes = [tree.root]
+    for node in nodes:
+        nodes.extend(node.children)
+    chosen = [random.choice(nodes[-9:]) for _ in range(random.randint(1, 3))]
+    at = {id(node): index for node, index in zip(nodes, forest.columns(number)["node"].tolist(), strict=True)}
+    paths = [[at[id(node)] for node in end.path] for end in chosen]
+    arrays = [[number] * len(paths), [len(path) for path in paths], [node for path in paths for node in path]]
+    claimed: list[Rollout] = []
+    for node in chosen:
+        if not model.may_claim(tree, node):
+            for slot in claimed:
+                model.cancel(slot)
+            with pytest.raises(_core.UsageError):
+                forest.claim(*(np.array(values, np.uint32) for values in arrays))
+            return []
+        claimed.append(model.claim(tree, node))
+    tickets = forest.claim(*(np.array(values, np.uint32) for values in arrays))
+    return list(zip(tickets.tolist(), claimed, strict=True))
 
 
 def draw_children(random: Random, depth: int, widest: int) -> list[tuple[float, Terminal]]:

@@ -61,10 +61,10 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
 
 
 def test_samples_that_the_ppm_scores() -> None:
-    """Best of n takes the best scored, the vote of the same samples the majority."""
+    """Best of n takes what the choice says, self-consistency always the majority's."""
     given = problems(a="1")
     settings: dict[str, Any] = {"policy": Scripted({"What is a?": ["9", "1", "9"]}), "ppm": scorer_of({"1": 0.5, "9": -0.5}), "rollouts": 3}
-    best = rstar_fast.evaluate(given, strategy="best_of_n", **settings)
+    best = rstar_fast.evaluate(given, strategy="best_of_n", choice="best_score", **settings)
     assert best.outcomes[0].answer == "1" and best.outcomes[0].samples == 3
     assert best.metrics["best@3"]["value"] == best.metrics["weighted@3"]["value"] == 1.0  # 0.75 against twice 0.25
     assert best.metrics["maj@3"]["value"] == 0.0

@@ -97,15 +97,14 @@ def test_in_training_the_key_does_not_choose_the_answer(annotation: str, choice:
 
 
 class Sequenced:
-    """Gives one candidate a call; what it gives at the root is taken in turn from a script."""
+    """What it gives at the root is taken in turn from a script; below, each answers with what it was. Notes what is asked for."""
 
     def __init__(self, *roots: str) -> None:
-        self.roots, self.asked, self.sizes = roots, Counter[str](), list[int]()
+        self.roots, self.asked, self.calls = roots, Counter[str](), list[tuple[int, int]]()
 
     async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
-        assert n == 1
-        self.sizes.append(len(partials))
-        return [[Candidate(self._next(partial))] for partial in partials]
+        self.calls.append((len(partials), n))
+        return [[Candidate(self._next(partial)) for _ in range(n)] for partial in partials]
 
     def _next(self, partial: Partial) -> str:
         if partial.solution:
@@ -123,9 +122,10 @@ class Runs:
         return [Execution("", failed if "raise" in program.code else None) for program in programs]
 
 
-def test_greedy_is_one_solution_without_a_tree() -> None:
-    result = rstar_fast.search.greedy("q", policy=Sequenced("so 5\n"))
-    assert (result.answer, result.score, result.failure, result.tree) == ("5", 1.0, None, None)
+def test_greedy_is_one_solution() -> None:
+    policy = Sequenced("so 5\n")
+    result = rstar_fast.search.greedy("q", policy=policy)
+    assert (result.answer, result.score, result.failure, policy.calls) == ("5", 1.0, None, [(1, 1), (1, 1)])
     assert [trajectory.solution for trajectory in result.trajectories] == ["so 5\n\\boxed{5}"]
     assert (result.stats.rollouts, result.stats.expansions, result.stats.candidates) == (1, 2, 2)
 
@@ -135,7 +135,8 @@ def test_sample_takes_the_majority() -> None:
     result = rstar_fast.search.sample("q", 8, policy=policy, executor=Runs())
     assert (result.answer, result.votes, len(result.trajectories)) == ("5", {"5": 4.0, "4": 2.0}, 6)
     assert result.score == pytest.approx(4 / 6)
-    assert (result.stats.rollouts, result.stats.failed_steps, result.stats.steps_run) == (8, 2, 2)
+    assert policy.calls == [(1, 8), (1, 2), (1, 4)]  # equal steps are one node, asked for what stands there
+    assert (result.stats.rollouts, result.stats.failed_steps, result.stats.steps_run) == (8, 1, 1)  # equal steps run once
 
 
 def test_a_sampled_solutions_score_is_the_mean_log_probability_of_its_tokens() -> None:
@@ -152,7 +153,7 @@ def test_solutions_that_do_not_end_are_no_solutions() -> None:
     result = rstar_fast.search.sample("q", 3, policy=lambda partials, n: [[Candidate("on\n")]] * len(partials), max_depth=4)
     assert result.failure is not None and result.failure.kind is FailureKind.NO_ANSWER
     assert str(result.failure) == "no answer: none of the 3 sampled solutions gave an answer"
-    assert result.stats.expansions == 3 * 4
+    assert (result.stats.expansions, result.stats.candidates, result.stats.rollouts) == (4, 3 * 4, 3)
 
 
 def test_problems_come_back_in_order_and_in_batches() -> None:
@@ -160,8 +161,9 @@ def test_problems_come_back_in_order_and_in_batches() -> None:
     problems = ["a", Problem("b", "id b"), "c", "a"]
     results = rstar_fast.search.sample(problems, 2, policy=policy, progress=finished.append, open_problems=1, candidates=4)
     assert [result.problem.question for result in results] == ["a", "b", "c", "a"]
-    assert [event.result.problem.question for event in finished] == ["a", "b", "c"]
-    assert policy.sizes == [4, 4, 2, 2]  # two problems of two samples at a time
+    told = [event.result.problem.question for event in finished if isinstance(event, rstar_fast.Finished)]
+    assert sorted(told) == ["a", "b", "c"]
+    assert policy.calls.count((1, 2)) == 3 and len(policy.calls) == 2 * 3  # two problems of two samples at a time, each a lane
     assert rstar_fast.search.sample([], policy=policy) == []
 
 

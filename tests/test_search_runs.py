@@ -62,7 +62,7 @@ def test_a_run_holds_what_a_search_returns(tmp_path: Path) -> None:
     assert [plain(result) for result in results] == [plain(result) for result in expected]
     assert {plain(r)[0] for r in load_run(tmp_path / "run folder")} == {result.problem for result in expected}
     settings = json.loads((tmp_path / "run folder" / "manifest.json").read_text())["settings"]
-    usual = rstar_fast.SearchConfig().to_mapping()
+    usual = rstar_fast.SearchConfig().recorded()
     del usual["sandbox"]  # only what is not as usual, and may change a result
     assert settings["search"] == {**usual, "rollouts": 2, "open_problems": 2}
     assert (settings["policy"], settings["ppm"]) == ("Policy", "zeros")

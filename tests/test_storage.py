@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rstar_fast.storage import Run, load_run, run as run_module, store as store_module
-from rstar_fast.storage.columns import escape, unescape
+from rstar_fast.storage.columns import FIRST_SCHEMA, escape, to_row, unescape
 from rstar_fast.storage.journal import HEADER, Journal, scan
+from rstar_fast.storage.shards import footer_checksum
 from rstar_fast.types import (
     TREE_COLUMNS,
     TREE_TEXTS,
@@ -35,6 +36,7 @@ from rstar_fast.types import (
     RstarError,
     SearchResult,
     SearchStats,
+    Stopped,
     Trajectory,
     Tree,
 )
@@ -86,7 +88,7 @@ results = st.builds(
     trajectories=st.lists(trajectories, max_size=3).map(tuple),
     votes=st.dictionaries(any_text, any_float, max_size=4),
     tree=st.none() | trees(),
-    stats=st.builds(SearchStats, *[st.integers(0, 2**40)] * 7, st.floats(0, 1e9)),
+    stats=st.builds(SearchStats, *[st.integers(0, 2**40)] * 7, st.floats(0, 1e9), st.none() | st.sampled_from(Stopped)),
     failure=st.none() | st.builds(Failure, st.sampled_from(FailureKind), any_text),
 )
 
@@ -96,6 +98,24 @@ def exactly(result: SearchResult) -> tuple[Any, ...]:
     columns = {} if result.tree is None else result.tree.columns()
     tree = {name: (column.dtype, column.tobytes()) for name, column in columns.items()}
     return repr(dataclasses.replace(result, tree=None)), tree
+
+
+def test_folders_of_versions_that_did_not_know_why_a_search_stopped_still_load(tmp_path: Path) -> None:
+    """Their shards and their journals' records have no column `stopped`."""
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add(a_result(1))
+    (shard,) = tmp_path.glob("*.parquet")
+    pq.write_table(pq.read_table(shard).select(FIRST_SCHEMA.names), shard, write_page_checksum=True)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["shards"][0] |= {"size": shard.stat().st_size, "footer": footer_checksum(shard)}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    journal = Journal(tmp_path / "journal-00001.bin")
+    journal.append(to_row(a_result(2)).select(FIRST_SCHEMA.names).serialize().to_pybytes())
+    journal.close()
+    with Run.open(tmp_path, SETTINGS) as run:
+        run.add(a_result(3))
+        assert dict(run.stats()) == {str(name): a_result(name).stats for name in (1, 2, 3)}
+    check(tmp_path, {"1", "2", "3"})
 
 
 def a_result(name: str | int, kind: FailureKind | None = None, nodes: int = 3) -> SearchResult:

@@ -33,7 +33,7 @@ class PublishedTable(enum.Enum):
 def evaluate(
     data: Annotated[str, typer.Argument(help="A benchmark (gsm8k, math, math-500, aime-2024, amc-2023, olympiadbench, college-math, gaokao-2023-en, omni-math), or a problem file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the evaluation; one found there goes on.")],
-    strategy: Annotated[str | None, typer.Option(help="How solutions are found; with --sweep several, with commas. mcts by default.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How solutions are found; with --sweep several, with commas.")] = None,
     policy: Annotated[str, typer.Option(help="nano, a checkpoint, vllm:NAME, or the URL of a server.")] = "nano",
     ppm: Annotated[str, typer.Option(help="nano, a checkpoint, vllm:NAME, or the URL of a server.")] = "nano",
     file: Annotated[Path | None, typer.Option(help="Where the benchmark lies on this machine, instead of the hub.")] = None,
@@ -79,7 +79,7 @@ def evaluate(
             _paper(given, data, out, trajectories, orm, asked, shown, as_json)
         else:
             found = evaluation.evaluate(
-                given, out=out, name=data, strategy=strategy or "mcts", progress=shown.begin(strategy or "mcts"), **asked
+                given, out=out, name=data, strategy=strategy, progress=shown.begin(strategy or ""), **asked
             )
             shown.close()
             _show_evaluation(found, out, as_json)

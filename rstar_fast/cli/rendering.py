@@ -82,6 +82,8 @@ def result_lines(result: SearchResult) -> list[str]:
         f"search    {stats.rollouts} rollouts, {len(result.trajectories)} solutions, {stats.candidates} steps proposed, "
         f"{stats.steps_run} run, {stats.policy_tokens} tokens, {stats.seconds:.1f} s"
     )
+    if stats.stopped is not None:
+        lines.append(f"stopped   early: {stats.stopped.value}")
     best = best_trajectory(result)
     if best is not None:
         lines += ["", *solution_lines(result, best)]
@@ -100,7 +102,7 @@ def result_json(result: SearchResult, correct: bool | None = None) -> dict[str, 
         "failure": None if failure is None else {"kind": failure.kind.value, "message": failure.message},
         "votes": {answer: _finite(weight) for answer, weight in result.votes.items()},
         "trajectories": [_trajectory_json(trajectory) for trajectory in result.trajectories],
-        "stats": dataclasses.asdict(result.stats),
+        "stats": {**dataclasses.asdict(result.stats), "stopped": None if result.stats.stopped is None else result.stats.stopped.value},
     }
 
 

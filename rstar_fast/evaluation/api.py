@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.config import Annotation, SearchConfig
+from rstar_fast.config import Annotation, SearchConfig, Strategy
 from rstar_fast.evaluation.benchmarks import BENCHMARKS, benchmark_named, load_problems
 from rstar_fast.evaluation.metrics import metrics_of
 from rstar_fast.evaluation.outcomes import RESULTS, Outcome, outcome_of, read_outcomes
-from rstar_fast.evaluation.strategies import check_strategy, run_strategy, samples_independently
+from rstar_fast.search import search
 from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.storage.manifest import FILE as MANIFEST
@@ -69,7 +69,7 @@ def evaluate(
     name: str | None = None,
     policy: Any = "nano",
     ppm: Any = "nano",
-    strategy: str = "mcts",
+    strategy: Strategy | str | None = None,
     config: SearchConfig | None = None,
     file: str | Path | None = None,
     sample: int | None = None,
@@ -89,7 +89,7 @@ def evaluate(
         found there goes on where it was interrupted. In memory only when None.
       name: what the problems are called; where they come from by default.
       policy, ppm, executor: as `rstar_fast.search` takes them.
-      strategy: how solutions are found: "mcts", "self_consistency", "greedy", ...
+      strategy: how solutions are found (`Strategy`): "mcts", "best_of_n", "greedy", ...; by default what `config` says.
       config: settings of the search; single ones (rollouts=16, ...) override it.
       file: a local copy of the benchmark, a file or a data set's folder, instead of the one on the hub.
       sample: only so many of the problems, drawn by `seed`, each level as far as possible with its share.
@@ -100,31 +100,30 @@ def evaluate(
     Raises:
       InvalidInput: an argument is unusable, a problem lacks its answer, or `out` holds something else.
     """
-    check_strategy(strategy)
+    asked = config_of(config, {"seed": seed, **settings, **({} if strategy is None else {"strategy": strategy})})
     given = drawn(given_problems(problems, answers, file), sample, seed)
     check_key(given)
-    asked = settings_of(config, {"seed": seed, **settings})
     folder = None if out is None else Path(out)
     told = {
         "data": name or data_name(problems),
-        "strategy": strategy,
+        "strategy": asked.strategy.value,
         "policy": model_name(policy),
         "ppm": model_name(ppm),
         "sample": sample,
         "seed": seed,
-        "search": {name: getattr(value, "value", value) for name, value in asked.items() if name != "sandbox"},
+        "search": _unusual(asked),
     }
     if retry_failed and folder is not None and (folder / MANIFEST).exists():
         with Run.open(folder, None) as run:
             run.forget_failures()
     clock = _Clock(folder)
     with clock.running():
-        results = run_strategy(
-            strategy, given.problems, policy=policy, ppm=ppm, run_dir=folder, settings=asked, progress=clock.told(progress), executor=executor
+        results = search(
+            given.problems, policy=policy, ppm=ppm, config=asked, run_dir=folder, progress=clock.told(progress), executor=executor
         )
-        independent = samples_independently(strategy)
         outcomes = tuple(
-            outcome_of(result, given.answers[result.problem.id], given.labels.get(result.problem.id, {}), independent) for result in results
+            outcome_of(result, given.answers[result.problem.id], given.labels.get(result.problem.id, {}), asked.strategy.samples)
+            for result in results
         )
     summary = {
         "format": FORMAT,
@@ -223,20 +222,25 @@ def check_key(given: ProblemFile) -> None:
         )
 
 
-def settings_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a search by name, those that are as usual left out.
+def config_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:
+    """The settings of an evaluation's search.
 
     Raises:
-      InvalidInput: one is unknown or out of its range, or would show the search the key.
+      InvalidInput: one is unknown or out of its range, two do not fit, or the search would be shown the key.
     """
     if config is not None and not isinstance(config, SearchConfig):
         raise InvalidInput(f"config is {config!r}: give a SearchConfig, or its settings one by one, e.g. rollouts=16")
     merged = SearchConfig.from_mapping(settings) if config is None else config.replace(**settings)
     if merged.annotation is not Annotation.INFERENCE:
         raise InvalidInput(f'annotation is "{merged.annotation.value}": an evaluation searches without the key, give "inference"')
+    return merged
+
+
+def _unusual(config: SearchConfig) -> dict[str, Any]:
+    """The settings of a search that are not as usual, without those that stand elsewhere in the record."""
     usual = SearchConfig().to_mapping()
-    changed = [name for name, value in merged.to_mapping().items() if value != usual[name]]
-    return {name: getattr(merged, name) for name in changed}
+    elsewhere = ("seed", "strategy")
+    return {name: value for name, value in config.to_mapping().items() if value != usual[name] and name not in elsewhere}
 
 
 def model_name(model: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.evaluation.api import Evaluation, Problems, data_name, evaluate, given_problems, settings_of
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -70,7 +70,7 @@ def paper_table(
         if given_twice in settings:
             raise InvalidInput(f"the table names {given_twice} itself: leave it out of the settings")
     for rollouts in trajectories:
-        settings_of(None, {"rollouts": rollouts})  # before hours of searching
+        config_of(None, {"rollouts": rollouts})  # before hours of searching
     data = name or data_name(problems)
     folder, given = Path(out), given_problems(problems, answers, file)
     models = {PPM: ppm} | ({ORM: orm} if orm is not None else {})

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.evaluation.api import Evaluation, Problems, data_name, evaluate, given_problems, settings_of
+from rstar_fast.config import SearchConfig, Strategy
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems
 from rstar_fast.evaluation.page import errorbars, write_page
-from rstar_fast.evaluation.strategies import STRATEGIES, check_strategy
 from rstar_fast.evaluation.tables import Table, share, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
 
 BUDGETS = (1, 2, 4, 8, 16)
-_ONE_SOLUTION = ("greedy",)  # strategies that a budget does not change
+STRATEGIES = tuple(Strategy)
 _NOTES = [
     "Every point is an evaluation on the same problems: accuracy of the chosen answer, with its 95% interval (bootstrap over problems), "
     "against the tokens that the policy generated a problem. rollouts is what each strategy may spend: solutions sampled, or rollouts of the "
-    "tree search. What a PPM computes is not in the tokens.",
+    "tree search. The answer is chosen as the settings say, by default by the PPM-weighted vote, without a PPM by the majority. What a PPM "
+    "computes is not in the tokens.",
 ]
 
 
@@ -63,8 +65,9 @@ def sweep(
     *,
     answers: Mapping[str, str] | None = None,
     name: str | None = None,
-    strategies: Sequence[str] = STRATEGIES,
+    strategies: Sequence[Strategy | str] = STRATEGIES,
     budgets: Sequence[int] = BUDGETS,
+    config: SearchConfig | None = None,
     file: str | Path | None = None,
     begun: Callable[[str, int], Callable[[ProgressEvent], object] | None] | None = None,
     **settings: Any,
@@ -76,7 +79,8 @@ def sweep(
       out: the sweep's folder: a folder for each evaluation, sweep.json, sweep.html and, with matplotlib, sweep.png. A sweep that was
         interrupted goes on.
       strategies: as `evaluate` takes them; greedy, which gives one solution, is evaluated once.
-      budgets: rollouts of each, >= 1.
+      budgets: rollouts of each, >= 1. Beams are as wide as `candidates` and divides the rollouts.
+      config: settings of the search; single ones override it.
       begun: told each evaluation that begins, its strategy and budget; gives the progress that it is to tell.
       settings: of `evaluate`, and of the search.
 
@@ -87,28 +91,41 @@ def sweep(
       InvalidInput: a strategy or setting is unusable, or a folder holds something else.
     """
     folder = Path(out)
-    for strategy in strategies:
-        check_strategy(strategy)
     if not strategies or not budgets:
         raise InvalidInput("a sweep needs strategies and budgets: give at least one of each")
     if "rollouts" in settings:
         raise InvalidInput("a sweep has several rollouts: give them as budgets, and leave them out of the settings")
-    for rollouts in budgets:
-        settings_of(None, {"rollouts": rollouts})  # before hours of searching
+    of_search = {name: value for name, value in settings.items() if name not in ("policy", "ppm", "sample", "retry_failed", "executor")}
+    grid = _grid(strategies, budgets, config, of_search)  # all checked before hours of searching
     data = name or data_name(problems)
     given = given_problems(problems, answers, file)
-    grid = [
-        (strategy, rollouts)
-        for strategy in dict.fromkeys(strategies)
-        for rollouts in ([1] if strategy in _ONE_SOLUTION else sorted(set(budgets)))
-    ]
     cells = []
-    for strategy, rollouts in grid:
+    asked = {name: value for name, value in settings.items() if name not in of_search or name == "seed"}
+    for of_cell in grid:
+        strategy, rollouts = of_cell.strategy.value, of_cell.rollouts
         progress = begun(strategy, rollouts) if begun is not None else None
         to = folder / f"{strategy}-{rollouts}"
-        cells.append(Cell(strategy, rollouts, evaluate(given, out=to, name=data, strategy=strategy, rollouts=rollouts, progress=progress, **settings)))
+        cells.append(Cell(strategy, rollouts, evaluate(given, out=to, name=data, config=of_cell, progress=progress, **asked)))
         _write(folder, cells, data)
     return tuple(cells)
+
+
+def _grid(
+    strategies: Sequence[Strategy | str], budgets: Sequence[int], config: SearchConfig | None, settings: dict[str, Any]
+) -> list[SearchConfig]:
+    """The settings of every evaluation, by strategy and budget."""
+    grid: dict[tuple[Strategy, int], SearchConfig] = {}
+    for strategy in strategies:
+        for rollouts in sorted(set(budgets)):
+            # Checked for themselves first: the width of a beam depends on them.
+            usual = config_of(config, {**settings, "rollouts": rollouts})
+            kind = SearchConfig(strategy=strategy).strategy  # type: ignore[arg-type]
+            of_cell: dict[str, Any] = {"strategy": kind, "rollouts": 1 if kind is Strategy.GREEDY else rollouts}
+            if kind.takes_beams:
+                of_cell["candidates"] = math.gcd(usual.candidates, rollouts)
+            one = usual.replace(**of_cell)
+            grid[one.strategy, one.rollouts] = one
+    return list(grid.values())
 
 
 def sweep_tables(cells: Sequence[Cell]) -> list[Table]:

@@ -210,7 +210,9 @@ def recorded_settings(config: EvolutionConfig, digests: Mapping[str, str]) -> di
     """What makes an evolution what it is: its settings, rounds by number, and the digests of its files."""
     settings = config.to_mapping()
     rounds = {str(k): round_ for k, round_ in enumerate(settings.pop("rounds"), 1)}
-    for round_ in rounds.values():
+    settings["evaluation"]["search"] = config.evaluation.search.recorded()
+    for round_, given in zip(rounds.values(), config.rounds, strict=True):
+        round_["search"] = given.search.recorded()
         round_["again"] = {str(at): rollouts for at, rollouts in enumerate(round_["again"], 1)}
     return settings | {"launcher": list(config.launcher), "rounds": rounds, "files": dict(digests)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,18 @@ import numpy as np
 
 from rstar_fast.config import SearchConfig
 from rstar_fast.evaluation import correctness, failed
-from rstar_fast.evaluation.strategies import solution_scores
 from rstar_fast.grading import grade_many
 from rstar_fast.search import greedy as search_greedy
 from rstar_fast.search import sample
 from rstar_fast.search import search as tree_search
+from rstar_fast.search.api import run_anywhere
+from rstar_fast.search.models import scorer_model
 from rstar_fast.storage import ProblemFile, Run
 from rstar_fast.storage.manifest import FILE as MANIFEST
-from rstar_fast.types import Finished, Problem, ProgressEvent, RstarError, SearchResult, Trajectory
+from rstar_fast.types import Finished, Partial, Problem, ProgressEvent, RstarError, SearchResult, Trajectory
 
 _MOST_BROKEN = 0.1  # of the problems
+_AT_ONCE = 32  # problems whose solutions are scored together
 Progress = Callable[[ProgressEvent], object] | None
 
 
@@ -109,7 +112,7 @@ def samples(
     results = sample(given.problems, count, policy=policy, progress=progress, **_settings(config))
     verdicts = correctness([given.answers[problem.id] for problem in given.problems], results)
     _check(results)
-    scores = solution_scores(ppm, results)
+    scores = _scores(ppm, results)
     pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
     right = iter([verdict.equal for verdict in grade_many(pairs)])
     found: dict[str, list[Any]] = {name: [] for name in ("right", "majority", "ppm", "logprob")}
@@ -142,6 +145,28 @@ def training(out: Path) -> dict[str, Any]:
 def _best(trajectories: Sequence[Trajectory], scores: Sequence[float]) -> str:
     """The answer of the solution with the highest score; the first of equals."""
     return trajectories[int(np.argmax(scores))].answer
+
+
+def _scores(ppm: str, results: Sequence[SearchResult]) -> list[list[float]]:
+    """The PPM's score of each complete solution; -inf where it has none, e.g. as the solution outgrows its context."""
+
+    async def score() -> list[list[float]]:
+        scorer = scorer_model(ppm)
+        try:
+            found = []
+            for begin in range(0, len(results), _AT_ONCE):
+                some = results[begin : begin + _AT_ONCE]
+                partials = [Partial(result.problem, trajectory.solution) for result in some for trajectory in result.trajectories]
+                scores = iter(await scorer.score(partials) if partials else [])
+                for result in some:
+                    of_result = [next(scores) for _ in result.trajectories]
+                    found.append([score if isinstance(score, float) else -math.inf for score in of_result])
+                    scorer.release(result.problem)
+            return found
+        finally:
+            await scorer.aclose()
+
+    return run_anywhere(score())
 
 
 def _settings(config: SearchConfig) -> dict[str, Any]:

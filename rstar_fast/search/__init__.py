@@ -1,4 +1,4 @@
-"""Search: the tree search and its baselines. The package itself is callable: see _callable_module.py."""
+"""Search: the tree search, and other strategies behind the same interface. The package itself is callable: see _callable_module.py."""
 
 from rstar_fast._callable_module import make_callable
 from rstar_fast.search.api import asearch, greedy, sample, search

@@ -1,4 +1,4 @@
-"""The entry points: `search`, `asearch`, and the two baselines `greedy` and `sample`."""
+"""The entry points: `search`, `asearch`, and for the two baselines without a PPM `greedy` and `sample`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from rstar_fast.config import Annotation, SandboxConfig, SearchConfig
+from rstar_fast.config import Annotation, SandboxConfig, SearchConfig, Strategy
+from rstar_fast.config.base import check_integer
 from rstar_fast.sandbox import Sandbox
+from rstar_fast.search.budgets import Spending
 from rstar_fast.search.dialect import dialect_of
 from rstar_fast.search.expand import Expander
+from rstar_fast.search.levels import LevelSearch
 from rstar_fast.search.mcts import TreeSearch
 from rstar_fast.search.models import PolicyLike, PolicyModel, ScorerLike, ScorerModel, policy_model, scorer_model
-from rstar_fast.search.sampling import Sampler
 from rstar_fast.search.values import InferenceValuation, PpmValuation, TerminalReward, TerminalValuation, Valuation
 from rstar_fast.storage import Run
 from rstar_fast.storage.manifest import FILE as MANIFEST
@@ -47,7 +49,7 @@ def search(
     executor: Executor | None = None,
     **settings: Any,
 ) -> SearchResult | Sequence[SearchResult]:
-    """Searches for answers by tree search (DESIGN: "The search, exactly").
+    """Searches for answers: by tree search (DESIGN: "The search, exactly"), or by another strategy (`SearchConfig.strategy`).
 
     Also works where an event loop is running (notebooks); `asearch` is the coroutine.
 
@@ -56,7 +58,8 @@ def search(
       policy: proposes steps: "nano", a checkpoint's folder or hub name, "vllm:NAME", the URL of an OpenAI-compatible server,
         a `Policy`, or a function policy(partials, n).
       ppm: scores steps: "nano", a checkpoint's folder or hub name, "vllm:NAME", the URL of a server that classifies, a `Scorer`,
-        or a function scorer(partials). Not loaded under annotation="terminal", which does not ask it.
+        or a function scorer(partials). Not loaded where it is not asked: under annotation="terminal", and with the strategies
+        "self_consistency" and "greedy".
       config: the settings; single ones (rollouts=16, candidates=32, ...) override it.
       answers: the key, problem id -> answer; taken only, and needed, with annotation="terminal" or "ppm".
       run_dir: a folder that results are streamed to and lazily read back from. Problems finished there are not searched
@@ -117,16 +120,21 @@ async def asearch(
         to_do = [problem for problem in distinct if problem.id not in finished]
         if to_do:
             proposer, scorer = models or opened.models(config, policy, ppm)
-            dialect = dialect_of(config)
-            valuation = _valuation(config.annotation, scorer, reward)
-            expander = Expander(proposer, opened.executor(executor, config.sandbox), dialect, valuation, config.candidates)
+            # Of independent samples a failure is the end.
+            dialect = dialect_of(config.replace(max_consecutive_errors=1) if config.strategy.samples else config)
+            valuation = _valuation(scorer, reward)
+            runner = opened.executor(executor, config.sandbox)
+            expander = Expander(proposer, runner, dialect, valuation, fills=config.strategy.samples)
+            restored = [] if run is None else [stats for problem_id, stats in run.stats() if problem_id in finished]
+            spending = Spending(config, restored)
+            strategy = TreeSearch if config.strategy is Strategy.MCTS else LevelSearch
 
             def settled(result: SearchResult) -> None:
                 keep(result)
                 if scorer is not None:
                     scorer.release(result.problem)
 
-            await TreeSearch(config, expander, dialect, progress).run(to_do, settled)
+            await strategy(config, expander, dialect, spending, progress).run(to_do, settled)
         found: Sequence[SearchResult] = run.read(asked) if run is not None else [results[problem.id] for problem in asked]
     return found[0] if isinstance(problems, str | Problem) else found
 
@@ -138,16 +146,17 @@ def greedy(
     executor: Executor | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> SearchResult | list[SearchResult]:
+) -> SearchResult | Sequence[SearchResult]:
     """The policy's most likely solution of each problem, without search; its code is run.
 
-    A policy given by name is loaded with temperature 0; any other is asked for one candidate at a time as it is.
+    `search` with strategy="greedy": a policy given by name is loaded with temperature 0; any other is asked for one candidate at a
+    time as it is.
 
     Args:
       problems, policy, executor, progress: as `search` takes them.
-      **settings: settings of SearchConfig; max_depth, open_problems and seed matter here.
+      **settings: settings of SearchConfig; max_depth, open_problems, budget and seed matter here.
     """
-    return run_anywhere(_sample(problems, 1, policy, {"temperature": 0.0}, executor, progress, settings))
+    return search(problems, policy=policy, executor=executor, progress=progress, **{**settings, "strategy": Strategy.GREEDY})
 
 
 def sample(
@@ -158,46 +167,18 @@ def sample(
     executor: Executor | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> SearchResult | list[SearchResult]:
+) -> SearchResult | Sequence[SearchResult]:
     """Self-consistency: the majority's answer among `samples` independent solutions (Wang et al. 2022, arXiv 2203.11171).
 
+    `search` with strategy="self_consistency". Each sample that gave an answer is a trajectory.
+
     Args:
-      samples: solutions per problem, >= 1.
+      samples: solutions per problem, 1 to 16384.
       problems, policy, executor, progress, settings: as for `greedy`.
     """
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-        raise InvalidInput(f"samples is {samples!r}: give an integer >= 1")
-    # Of the policies by name the only one that has to be asked for what the trajectories' score is made of.
-    named = {"logprobs": True} if isinstance(policy, str) and policy.startswith("vllm:") else {}
-    return run_anywhere(_sample(problems, samples, policy, named, executor, progress, settings))
-
-
-async def _sample(
-    problems: Problems,
-    samples: int,
-    policy: PolicyLike,
-    policy_settings: Mapping[str, Any],
-    executor: Executor | None,
-    progress: Progress | None,
-    settings: Mapping[str, Any],
-) -> SearchResult | list[SearchResult]:
-    asked = _problems(problems)
-    config = SearchConfig.from_mapping({"max_consecutive_errors": 1, **settings})
-    _check_executor(executor)
-    results: dict[str, SearchResult] = {}
-
-    def keep(result: SearchResult) -> None:
-        results[result.problem.id] = result
-        if progress is not None:
-            progress(Finished(result))
-
-    async with _Opened() as opened:
-        proposer = opened.policy(policy, seed=config.seed, **policy_settings)
-        expander = Expander(proposer, opened.executor(executor, config.sandbox), dialect_of(config), None, candidates=1)
-        sampler = Sampler(expander, samples, open_chains=config.open_problems * config.candidates)
-        await sampler.run(list({problem.id: problem for problem in asked}.values()), keep)
-    found = [results[problem.id] for problem in asked]
-    return found[0] if isinstance(problems, str | Problem) else found
+    check_integer("samples", samples, 1)
+    settings = {**settings, "strategy": Strategy.SELF_CONSISTENCY, "rollouts": samples}
+    return search(problems, policy=policy, executor=executor, progress=progress, **settings)
 
 
 class _Opened(contextlib.AsyncExitStack):
@@ -209,8 +190,13 @@ class _Opened(contextlib.AsyncExitStack):
         return model
 
     def models(self, config: SearchConfig, policy: PolicyLike, ppm: ScorerLike) -> tuple[PolicyModel, ScorerModel | None]:
-        proposer = self.policy(policy, seed=config.seed)
-        if not config.annotation.needs_scorer:
+        named: dict[str, Any] = {"seed": config.seed}
+        if config.strategy is Strategy.GREEDY:
+            named["temperature"] = 0.0
+        elif config.strategy is Strategy.SELF_CONSISTENCY and isinstance(policy, str) and policy.startswith("vllm:"):
+            named["logprobs"] = True  # the only policy that has to be asked for what the trajectories' score is made of
+        proposer = self.policy(policy, **named)
+        if not config.needs_scorer:
             return proposer, None
         scorer = scorer_model(ppm)
         self.push_async_callback(scorer.aclose)
@@ -285,20 +271,20 @@ def _reward(
     return reward
 
 
-def _valuation(annotation: Annotation, scorer: ScorerModel | None, reward: TerminalReward | None) -> Valuation:
+def _valuation(scorer: ScorerModel | None, reward: TerminalReward | None) -> Valuation | None:
     if scorer is None:
-        assert reward is not None
-        return TerminalValuation(reward)
+        return None if reward is None else TerminalValuation(reward)
     return InferenceValuation(scorer) if reward is None else PpmValuation(scorer, reward)
 
 
 def _manifest(config: SearchConfig, policy: PolicyLike, ppm: ScorerLike) -> dict[str, Any]:
     """What makes two runs the same: the settings and the models' names."""
-    ppm_name = _name(ppm) if config.annotation.needs_scorer else None
-    settings, usual = config.to_mapping(), SandboxConfig().to_mapping()
+    ppm_name = _name(ppm) if config.needs_scorer else None
+    settings, usual = config.recorded(), SandboxConfig().to_mapping()
     # Of the sandbox what may change a result, where it is not as usual.
     unusual = {name: settings["sandbox"][name] for name in _LIMITS if settings["sandbox"][name] != usual[name]}
     del settings["sandbox"]
+    settings.pop("run_budget", None)  # it says how many are searched, not how: a run may be given more
     return {"search": settings | ({"sandbox": unusual} if unusual else {}), "policy": _name(policy), "ppm": ppm_name}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,19 +20,27 @@ class Leaf:
       partial: the solution that ends in it.
       record: what it holds; any where the dialect does not read it.
       depth: its depth, 0 at the root.
+      candidates: steps to be sampled, >= 1.
     """
 
     partial: Partial
     record: NodeRecord
     depth: int
+    candidates: int
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A new node and its value."""
+    """A new node and its value.
+
+    Attributes:
+      tokens, logprob: of the policy's candidate, as it says them; 0 where it does not.
+    """
 
     record: NodeRecord
     value: Value
+    tokens: int = 0
+    logprob: float = 0.0
 
 
 @dataclass(slots=True)
@@ -42,7 +51,6 @@ class Growth:
       children: its new nodes; empty when it is closed or its problem failed.
       closed: why it has no successors; NO when it has.
       failure: why its problem cannot go on.
-      policy_logprob: sum of the log-probabilities of the policy's tokens; 0 where it does not say.
     """
 
     children: list[Child] = field(default_factory=list)
@@ -52,7 +60,6 @@ class Growth:
     failed_steps: int = 0
     steps_run: int = 0
     policy_tokens: int = 0
-    policy_logprob: float = 0.0
     partials_scored: int = 0
 
     @property
@@ -66,6 +73,7 @@ class _Attempt:
     """A candidate on its way to a node: whose it is, how it was read, what its run gave."""
 
     owner: int
+    candidate: Candidate
     draft: Draft
     execution: Execution | None = None
 
@@ -78,14 +86,14 @@ class Expander:
       executor: runs their code.
       dialect: reads them.
       valuation: values what became of them; None where nothing is valued.
-      candidates: steps asked for at each leaf.
+      fills: whether a policy that gives fewer candidates than it is asked for is asked again for the others.
     """
 
     def __init__(
-        self, policy: PolicyModel, executor: Executor, dialect: Dialect, valuation: Valuation | None, candidates: int
+        self, policy: PolicyModel, executor: Executor, dialect: Dialect, valuation: Valuation | None, fills: bool = False
     ) -> None:
         self._policy, self._executor, self._dialect = policy, executor, dialect
-        self._valuation, self._candidates = valuation, candidates
+        self._valuation, self._fills = valuation, fills
 
     async def expand(self, leaves: Sequence[Leaf]) -> list[Growth]:
         """Expands each of the leaves; a leaf none of whose candidates is usable is tried again, then closed."""
@@ -102,32 +110,65 @@ class Expander:
 
     async def _attempt(self, leaves: Sequence[Leaf], growths: Sequence[Growth], at: Sequence[int]) -> None:
         attempts: list[_Attempt] = []
-        proposals = await self._policy.propose([leaves[i].partial for i in at], self._candidates)
+        proposals = await self._propose([leaves[i].partial for i in at], [leaves[i].candidates for i in at])
         for i, proposal in zip(at, proposals, strict=True):
             if isinstance(proposal, TooLong) and leaves[i].depth > 0:
                 growths[i].closed = Terminal.TOO_DEEP
             elif isinstance(proposal, Failure):
                 growths[i].failure = _recorded(proposal)
             else:
-                attempts += [_Attempt(i, draft) for draft in self._read(leaves[i], growths[i], proposal)]
+                attempts += [_Attempt(i, candidate, draft) for candidate, draft in self._read(leaves[i], growths[i], proposal)]
         attempts = await self._run(attempts, growths)
-        made: list[tuple[int, NodeRecord]] = []
+        made: list[tuple[_Attempt, NodeRecord]] = []
         for attempt in attempts:
             leaf, growth = leaves[attempt.owner], growths[attempt.owner]
             record = self._dialect.finish(attempt.draft, attempt.execution, leaf.record, leaf.depth + 1)
             if record is None:
                 growth.failed_steps += 1
             else:
-                made.append((attempt.owner, record))
+                made.append((attempt, record))
         await self._value(made, leaves, growths)
 
-    def _read(self, leaf: Leaf, growth: Growth, proposal: Sequence[Candidate]) -> list[Draft]:
+    async def _propose(self, partials: Sequence[Partial], counts: Sequence[int]) -> list[list[Candidate] | Failure]:
+        """What the policy says to each partial, asked for so many candidates."""
+        found = await self._ask(partials, counts)
+        while self._fills:
+            missing = [
+                (i, counts[i] - len(said)) for i, said in enumerate(found) if not isinstance(said, Failure) and 0 < len(said) < counts[i]
+            ]
+            if not missing:
+                break
+            more = await self._ask([partials[i] for i, _ in missing], [count for _, count in missing])
+            for (i, _), said in zip(missing, more, strict=True):
+                before = found[i]
+                assert not isinstance(before, Failure)
+                if isinstance(said, Failure):
+                    found[i] = said
+                else:
+                    found[i] = [*before, *said]
+                    counts = [*counts[:i], len(found[i]), *counts[i + 1 :]] if not said else counts  # it has no more to say
+        return found
+
+    async def _ask(self, partials: Sequence[Partial], counts: Sequence[int]) -> list[list[Candidate] | Failure]:
+        """One call of the policy for all that are asked for equally many candidates; several calls at the same time."""
+        at_count: dict[int, list[int]] = {}
+        for i, count in enumerate(counts):
+            at_count.setdefault(count, []).append(i)
+        if len(at_count) == 1:
+            return await self._policy.propose(partials, counts[0])
+        async with asyncio.TaskGroup() as group:
+            calls = {
+                count: group.create_task(self._policy.propose([partials[i] for i in at], count)) for count, at in at_count.items()
+            }
+        said = {i: answer for count, at in at_count.items() for i, answer in zip(at, calls[count].result(), strict=True)}
+        return [said[i] for i in range(len(partials))]
+
+    def _read(self, leaf: Leaf, growth: Growth, proposal: Sequence[Candidate]) -> list[tuple[Candidate, Draft]]:
         growth.candidates += len(proposal)
         growth.policy_tokens += sum(candidate.tokens or 0 for candidate in proposal)
-        growth.policy_logprob += sum(candidate.logprob or 0.0 for candidate in proposal)
         growth.failed_steps += sum(self._dialect.is_empty(candidate) for candidate in proposal)
         sifted = self._dialect.sift(proposal)
-        return [self._dialect.read(candidate, count, leaf.partial.solution, leaf.record) for candidate, count in sifted]
+        return [(candidate, self._dialect.read(candidate, count, leaf.partial.solution, leaf.record)) for candidate, count in sifted]
 
     async def _run(self, attempts: list[_Attempt], growths: Sequence[Growth]) -> list[_Attempt]:
         """Runs all programs of the batch; of a leaf whose sandbox failed nothing remains but the failure."""
@@ -147,16 +188,19 @@ class Expander:
             growths[attempt.owner].steps_run += 1
         return attempts
 
-    async def _value(self, made: Sequence[tuple[int, NodeRecord]], leaves: Sequence[Leaf], growths: Sequence[Growth]) -> None:
+    async def _value(self, made: Sequence[tuple[_Attempt, NodeRecord]], leaves: Sequence[Leaf], growths: Sequence[Growth]) -> None:
         new_steps = [
             NewStep(
-                Partial(leaves[i].partial.problem, leaves[i].partial.solution + record.text), record.answer, record.terminal
+                Partial(leaves[attempt.owner].partial.problem, leaves[attempt.owner].partial.solution + record.text),
+                record.answer,
+                record.terminal,
             )
-            for i, record in made
+            for attempt, record in made
         ]
         values = await self._valuation.value(new_steps) if self._valuation is not None else [Value()] * len(made)
         too_long: set[int] = set()
-        for (i, record), value in zip(made, values, strict=True):
+        for (attempt, record), value in zip(made, values, strict=True):
+            i, candidate = attempt.owner, attempt.candidate
             growth = growths[i]
             if isinstance(value, TooLong) and leaves[i].depth > 0:
                 growth.failed_steps += 1
@@ -164,7 +208,7 @@ class Expander:
             elif isinstance(value, Failure):
                 growth.failure = growth.failure or _recorded(value)
             else:
-                growth.children.append(Child(record, value))
+                growth.children.append(Child(record, value, int(candidate.tokens or 0), candidate.logprob or 0.0))
                 growth.partials_scored += value.score == value.score
         for i in too_long:  # a step that cannot be scored is no node; where none can, the solution has come to its end
             if growths[i].is_open:

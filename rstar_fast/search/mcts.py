@@ -3,72 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from rstar_fast._core import Forest
 from rstar_fast.config import Behaviour, SearchConfig
-from rstar_fast.search.answers import result_of
+from rstar_fast.search.adaptive import most_of_tree, verdict
+from rstar_fast.search.answers import choice_of, tree_shares, vote
+from rstar_fast.search.budgets import Spending
 from rstar_fast.search.dialect import Dialect, NodeRecord
-from rstar_fast.search.expand import Expander, Growth, Leaf
-from rstar_fast.search.values import FAILED
-from rstar_fast.types import (
-    Expansion,
-    Failure,
-    NewStep,
-    Partial,
-    Problem,
-    ProgressEvent,
-    SearchResult,
-    SearchStats,
-    Tree,
-)
+from rstar_fast.search.expand import Expander, Leaf
+from rstar_fast.search.ground import Claim, Ground, OpenProblem
+from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
 # Batches under way at a time: while one is in the policy, another's code runs.
 _LANES = 2
 _LOGARITHMS = 1 << 16
 _EMPTY = NodeRecord()  # of the root, and of every node where the dialect does not look
-
-
-@dataclass(slots=True, eq=False)
-class _OpenTree:
-    """A problem under search.
-
-    Attributes:
-      tags: of nodes, where somebody listens to the progress.
-      records: what nodes hold, where the dialect reads it.
-      correct: the key's verdicts on graded terminals.
-      given_up: what stands as the answer of leaves closed without a successor, where anything does.
-      out: leaves handed out and not yet given back.
-
-    Nodes are named by their index in the forest.
-    """
-
-    number: int
-    problem: Problem
-    started: float
-    tags: dict[int, str]
-    records: dict[int, NodeRecord] = field(default_factory=dict)
-    correct: dict[int, bool] = field(default_factory=dict)
-    given_up: dict[int, str] = field(default_factory=dict)
-    stats: SearchStats = SearchStats()
-    out: int = 0
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A leaf handed out by the forest."""
-
-    ticket: int
-    tree: _OpenTree
-    node: int
-    leaf: Leaf
 
 
 class TreeSearch:
@@ -78,6 +31,7 @@ class TreeSearch:
       config: rules and sizes.
       expander: expands the leaves.
       dialect: says what the reference writes into a node it gives up.
+      spending: the budgets, and what has been spent of them.
       progress: told of every expansion; None where nobody listens.
     """
 
@@ -86,9 +40,10 @@ class TreeSearch:
         config: SearchConfig,
         expander: Expander,
         dialect: Dialect,
+        spending: Spending,
         progress: Callable[[ProgressEvent], object] | None = None,
     ) -> None:
-        self._config, self._expander, self._dialect, self._progress = config, expander, dialect, progress
+        self._config, self._spending = config, spending
         reference = config.behaviour is Behaviour.REFERENCE
         self._forest = Forest(
             c=config.c,
@@ -102,8 +57,9 @@ class TreeSearch:
             # The reference takes its logarithms from NumPy, whose last bit may differ from the C library's.
             log_table=np.log(np.maximum(np.arange(_LOGARITHMS), 1).astype(np.float64)) if reference else None,
         )
-        self._open: dict[int, _OpenTree] = {}
-        self._out: dict[int, _Claim] = {}  # by ticket
+        self._ground = Ground(config, self._forest, expander, dialect, spending, progress)
+        self._open: dict[int, OpenProblem] = {}  # by the number of each of its trees
+        self._running: dict[OpenProblem, set[int]] = {}  # of each open problem the trees that have rollouts to run
 
     async def run(self, problems: Sequence[Problem], on_result: Callable[[SearchResult], object]) -> None:
         """Searches the problems; `on_result` gets each result as soon as it is there, in no particular order.
@@ -114,150 +70,146 @@ class TreeSearch:
         lanes: set[asyncio.Task[None]] = set()
         try:
             while True:
-                self._open_trees(waiting)
-                if not self._open:
-                    return
-                settled = [self._open[number] for number in self._fill_lanes(lanes)]
-                settled += [
-                    tree for tree in self._open.values() if tree.failure is not None and not tree.out and tree not in settled
-                ]
-                for tree in settled:
-                    on_result(self._settle(tree))
-                if lanes:
+                self._open_problems(waiting)
+                if not self._running:
+                    break
+                self._stop_where_enough()
+                self._fill_lanes(lanes)
+                stopped = self._stop_where_enough()
+                extended = [problem for problem in self._running if self._extend(problem)]
+                settled = [problem for problem in self._running if self._has_ended(problem)]
+                for problem in settled:
+                    on_result(self._settle(problem))
+                if lanes and not stopped and not extended:
                     done, lanes = await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
                     await asyncio.gather(*done)  # raises what a lane raised
                 else:
-                    assert settled, "trees are open, but have no leaf to expand"
+                    assert settled or stopped or extended, "trees are open, but have no leaf to expand"
         finally:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
-            for ticket in self._out:  # cancelled, or a callback raised: no leaf may stay out
-                self._forest.cancel(ticket)
-            self._out.clear()
+            self._ground.cancel_all()
+        for problem in waiting:
+            on_result(self._spending.not_begun(problem))
 
-    def _open_trees(self, waiting: Iterator[Problem]) -> None:
-        while len(self._open) < self._config.open_problems:
+    def _open_problems(self, waiting: Iterator[Problem]) -> None:
+        while len(self._running) < self._config.open_problems and not self._spending.run_is_over:
             problem = next(waiting, None)
             if problem is None:
                 return
-            number = self._forest.add_tree(self._config.rollouts)
-            self._open[number] = _OpenTree(number, problem, time.monotonic(), {self._forest.root(number): "0"})
+            opened = self._ground.open(problem)
+            opened.begun = self._portion(opened.allotted)
+            parts = _parts(opened.begun, self._config.trees)
+            numbers = [self._ground.add_tree(opened, part) for part in parts if part]
+            self._open.update(dict.fromkeys(numbers, opened))
+            self._running[opened] = set(numbers)
 
-    def _fill_lanes(self, lanes: set[asyncio.Task[None]]) -> list[int]:
-        """Starts batches until all lanes are under way or no leaf is to be had; the trees found finished."""
-        finished: list[int] = []
+    def _portion(self, rollouts: int) -> int:
+        """How many of so many rollouts are begun together: where the vote may end a problem early, what may be in flight."""
+        return min(rollouts, self._config.trees * self._config.in_flight) if self._config.adaptive else rollouts
+
+    def _fill_lanes(self, lanes: set[asyncio.Task[None]]) -> None:
+        """Starts batches until all lanes are under way or no leaf is to be had."""
         share = math.ceil(len(self._open) * self._config.in_flight / _LANES)
         while len(lanes) < _LANES:
             tickets, trees, nodes, depths, ended = self._forest.select(min(self._config.batch_leaves, max(1, share)))
-            finished += ended.tolist()
+            for number in ended.tolist():
+                self._running[self._open[number]].discard(number)
             claims = []
             for ticket, number, node, depth, solution in zip(
                 tickets.tolist(), trees.tolist(), nodes.tolist(), depths.tolist(), self._forest.solutions(tickets), strict=True
             ):
-                tree = self._open[number]
-                if tree.failure is not None:  # others of its leaves are still out
+                problem = self._open[number]
+                if problem.failure is not None:  # others of its leaves are still out
                     self._forest.cancel(ticket)
                     continue
-                tree.out += 1
-                leaf = Leaf(Partial(tree.problem, solution), tree.records.get(node, _EMPTY), depth)
-                claims.append(_Claim(ticket, tree, node, leaf))
-                self._out[ticket] = claims[-1]
+                record = problem.records.get(node, _EMPTY)
+                leaf = Leaf(Partial(problem.problem, solution), record, depth, self._config.candidates)
+                claims.append(Claim(ticket, problem, number, node, leaf))
+                self._ground.handed_out(claims[-1])
             if not claims:
                 break
             lanes.add(asyncio.create_task(self._expand(claims)))
-        return finished
 
-    async def _expand(self, claims: Sequence[_Claim]) -> None:
-        growths = await self._expander.expand([claim.leaf for claim in claims])
-        grown: list[tuple[_Claim, Growth]] = []
-        for claim, growth in zip(claims, growths, strict=True):
-            self._count(claim.tree, growth)
-            claim.tree.failure = claim.tree.failure or growth.failure
-            if claim.tree.failure is not None:
-                self._forest.cancel(claim.ticket)
-                self._is_back(claim)
-            elif growth.children:
-                grown.append((claim, growth))
-            else:
-                self._forest.close(claim.ticket, growth.closed, FAILED)
-                self._is_back(claim)
-                if self._dialect.given_up:
-                    claim.tree.given_up[claim.node] = self._dialect.given_up
-        if grown:
-            self._grow(grown)
+    async def _expand(self, claims: Sequence[Claim]) -> None:
+        await self._ground.expand(claims)
 
-    def _is_back(self, claim: _Claim) -> None:
-        del self._out[claim.ticket]
-        claim.tree.out -= 1
+    # --- what ends a problem ---
 
-    def _grow(self, grown: Sequence[tuple[_Claim, Growth]]) -> None:
-        """Gives leaves their children, all in one call."""
-        children = [child for _, growth in grown for child in growth.children]
-        records = [child.record for child in children]
-        firsts = self._forest.expand(
-            np.array([claim.ticket for claim, _ in grown], np.int64),
-            np.array([len(growth.children) for _, growth in grown], np.uint32),
-            np.array([child.value.value for child in children], np.float64),
-            np.array([child.value.score for child in children], np.float32),
-            np.array([record.terminal for record in records], np.uint8),
-            (
-                [record.text for record in records],
-                [record.observation for record in records],
-                [record.answer for record in records],
-                np.array([record.proposals for record in records], np.uint32),
-            ),
-        )
-        for claim, _ in grown:
-            self._is_back(claim)
-        for (claim, growth), first in zip(grown, firsts.tolist(), strict=True):
-            for node, child in enumerate(growth.children, first):
-                if self._dialect.reads_parent:
-                    claim.tree.records[node] = child.record
-                if child.value.correct is not None:
-                    claim.tree.correct[node] = child.value.correct
-            if self._progress is not None:
-                self._progress(self._expansion(claim, growth, first))
+    def _stop_where_enough(self) -> bool:
+        """Stops problems that a budget ends; whether there were any."""
+        if not self._spending.is_watched:
+            return False
+        found = False
+        for problem, running in self._running.items():
+            self._count(problem)
+            if problem.failure is not None or problem.stopped is not None or not running:
+                continue
+            problem.stopped = self._spending.used_up(problem.stats.policy_tokens, problem.rollouts, problem.started)
+            if problem.stopped is not None:
+                found = True
+                for number in running:
+                    self._forest.stop(number)
+        return found
 
-    @staticmethod
-    def _expansion(claim: _Claim, growth: Growth, first: int) -> Expansion:
-        tags = claim.tree.tags
-        parent_tag = tags[claim.node]
-        tags.update({first + i: f"{parent_tag}.{i + 1}" for i in range(len(growth.children))})
-        steps = tuple(
-            NewStep(
-                tags[node],
-                child.record.text,
-                child.record.observation,
-                child.record.answer or None,
-                child.value.score,
-                child.record.terminal,
-            )
-            for node, child in enumerate(growth.children, first)
-        )
-        return Expansion(claim.tree.problem, parent_tag, steps, growth.policy_tokens, growth.steps_run)
+    def _count(self, problem: OpenProblem) -> None:
+        """Counts the rollouts of a problem that have ended since this was last done."""
+        before, problem.rollouts = problem.rollouts, sum(self._forest.rollouts_ended(number) for number in problem.trees)
+        self._spending.count(rollouts=problem.rollouts - before)
 
-    @staticmethod
-    def _count(tree: _OpenTree, growth: Growth) -> None:
-        counted = ("candidates", "failed_steps", "steps_run", "policy_tokens", "partials_scored")
-        sums = {name: getattr(tree.stats, name) + getattr(growth, name) for name in counted}
-        tree.stats = dataclasses.replace(tree.stats, expansions=tree.stats.expansions + 1, **sums)
+    def _verdict(self, problem: OpenProblem, rollouts: int) -> Stopped | None:
+        """Why a problem may end that could have so many rollouts more."""
+        tree, nodes = self._ground.tree_of(problem)
+        trajectories = self._ground.trajectories(problem, tree, nodes)
+        columns = tree.columns()
+        answers = columns["terminal"] == Terminal.ANSWER
+        own = self._config.annotation.needs_scorer  # visits of the PPM's own score
+        observations = int(columns["visits"][answers].sum()) - own * int(answers.sum())
+        all_rooted = problem.rooted == len(problem.trees)
+        most = most_of_tree(tree, tree_shares(tree), self._config, rollouts) if all_rooted else math.inf
+        choice = choice_of(self._config)
+        votes = vote(trajectories, choice)[0] if trajectories else {}
+        return verdict(votes, choice, observations, most, self._config.least_gain)
 
-    def _settle(self, tree: _OpenTree) -> SearchResult:
-        """Takes a tree that is done or has failed out of the forest and makes its result."""
-        in_flight = self._forest.in_flight(tree.number)
-        # Rollouts of a failed tree may still wait for a leaf that another of them held; they go with the tree.
-        assert in_flight == 0 or tree.failure is not None, f"{in_flight} virtual visits are left in a finished tree"
-        columns = self._forest.columns(tree.number)
-        nodes = columns.pop("node").tolist()
-        stats = dataclasses.replace(
-            tree.stats, rollouts=self._forest.rollouts_ended(tree.number), seconds=time.monotonic() - tree.started
-        )
-        self._forest.remove(tree.number)
-        del self._open[tree.number]
-        finished = Tree(columns)
-        if tree.given_up:
-            answers = [tree.given_up.get(node, answer) for node, answer in zip(nodes, finished.texts("answer"), strict=True)]
-            finished = Tree.from_texts(columns, {"answer": answers})
-        correct = {at: tree.correct[node] for at, node in enumerate(nodes) if node in tree.correct}
-        return result_of(tree.problem, finished, correct, self._config, stats, tree.failure)
+    def _has_ended(self, problem: OpenProblem) -> bool:
+        if problem.failure is not None:
+            return problem.out == 0
+        return not self._running[problem]
+
+    def _extend(self, problem: OpenProblem) -> bool:
+        """Begins more rollouts of a problem whose vote is open: of its own or, once it has had these, of the pool; whether there are any."""
+        if not self._config.adaptive or self._running[problem] or problem.failure is not None or problem.stopped is not None:
+            return False
+        left = problem.allotted - problem.begun
+        more = 0 if left else self._spending.more(problem.allotted)
+        if not left and not more:
+            return False
+        decided = self._verdict(problem, left or more)
+        if decided is not None:
+            problem.stopped = decided if left else None  # else it had all its rollouts
+            return False
+        self._spending.pool -= more
+        problem.allotted += more
+        portion = self._portion(left or more)
+        problem.begun += portion
+        for number, part in zip(problem.trees, _parts(portion, len(problem.trees)), strict=True):
+            if part:
+                self._forest.extend(number, part)
+                self._running[problem].add(number)
+        return True
+
+    def _settle(self, problem: OpenProblem) -> SearchResult:
+        self._count(problem)
+        for number in problem.trees:
+            del self._open[number]
+        del self._running[problem]
+        result = self._ground.settle(problem)
+        if result.stats.stopped in (Stopped.DECIDED, Stopped.SMALL_GAIN):
+            self._spending.pool += problem.allotted - problem.rollouts
+        return result
+
+
+def _parts(rollouts: int, trees: int) -> list[int]:
+    """Rollouts divided among trees, as evenly as may be."""
+    return [rollouts // trees + (k < rollouts % trees) for k in range(trees)]

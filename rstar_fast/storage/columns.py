@@ -22,6 +22,7 @@ from rstar_fast.types import (
     Problem,
     SearchResult,
     SearchStats,
+    Stopped,
     Trajectory,
     Tree,
 )
@@ -44,6 +45,7 @@ _TRAJECTORY = pa.struct(
 _VOTE = pa.struct([("answer", pa.string()), ("weight", pa.float64())])
 _STATS = pa.struct([*((name, pa.int64()) for name in _COUNTS), ("seconds", pa.float64())])
 
+# Results of earlier versions have no column `stopped`: it is the last, so that their records are those of FIRST_SCHEMA.
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -57,8 +59,10 @@ SCHEMA = pa.schema(
         ("stats", _STATS),
         *((f"tree_{name}", pa.list_(pa.from_numpy_dtype(dtype))) for name, dtype in _NUMERIC.items()),
         *((f"tree_{name}", pa.binary()) for name in _BLOBS),
+        ("stopped", pa.string()),
     ]
 )
+FIRST_SCHEMA = SCHEMA.remove(len(SCHEMA) - 1)
 
 # Arrow strings are UTF-8, which has no lone surrogates; models and users produce them nevertheless.
 _MARK = "\U0010ffff"  # a code point that Unicode sets aside for uses like this one
@@ -101,6 +105,8 @@ def to_row(result: SearchResult) -> pa.RecordBatch:
     }
     arrays = [pa.array([value], SCHEMA.field(name).type) for name, value in values.items()]
     arrays += _tree_arrays(result.tree)
+    stopped = result.stats.stopped
+    arrays.append(pa.array([None if stopped is None else stopped.value], pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -134,7 +140,8 @@ def _tree_arrays(tree: Tree | None) -> list[pa.Array]:
 
 def from_row(table: pa.Table | pa.RecordBatch, row: int) -> SearchResult:
     """The result in a row; it keeps nothing of the table alive."""
-    values = {name: table.column(name)[row] for name in SCHEMA.names}
+    names = SCHEMA.names if "stopped" in table.schema.names else FIRST_SCHEMA.names
+    values = {name: table.column(name)[row] for name in names}
     plain = {name: value.as_py() for name, value in values.items() if not name.startswith("tree_")}
     kind = plain["failure_kind"]
     return SearchResult(
@@ -144,9 +151,23 @@ def from_row(table: pa.Table | pa.RecordBatch, row: int) -> SearchResult:
         trajectories=tuple(_trajectory(trajectory) for trajectory in plain["trajectories"]),
         votes={unescape(vote["answer"]): vote["weight"] for vote in plain["votes"]},
         tree=_tree(values),
-        stats=SearchStats(**plain["stats"]),
+        stats=stats_of(plain["stats"], plain.get("stopped")),
         failure=None if kind is None else Failure(FailureKind(kind), unescape(plain["failure_message"])),
     )
+
+
+def stats_of(row: dict[str, Any], stopped: str | None) -> SearchStats:
+    """The stats in a row's columns `stats` and `stopped`."""
+    return SearchStats(**row, stopped=None if stopped is None else Stopped(stopped))
+
+
+def read_record(payload: bytes) -> pa.RecordBatch:
+    """The row that a journal's record holds, in SCHEMA."""
+    try:
+        return pa.ipc.read_record_batch(pa.py_buffer(payload), SCHEMA)
+    except pa.ArrowInvalid:  # it has fewer columns: an earlier version wrote it
+        row = pa.ipc.read_record_batch(pa.py_buffer(payload), FIRST_SCHEMA)
+        return pa.RecordBatch.from_arrays([*row.columns, pa.nulls(1, pa.string())], schema=SCHEMA)
 
 
 def _trajectory(row: dict[str, Any]) -> Trajectory:

@@ -24,7 +24,7 @@ from rstar_fast.storage.journal import Journal
 from rstar_fast.storage.manifest import Manifest, Shard, differences, load_manifest, new_manifest, plain, save_manifest
 from rstar_fast.storage.shards import footer_checksum, write_shard
 from rstar_fast.storage.store import Store, journal_path, question_digest
-from rstar_fast.types import InvalidInput, Problem, RstarError, SearchResult
+from rstar_fast.types import InvalidInput, Problem, RstarError, SearchResult, SearchStats
 
 _SHARD_RESULTS = 1000
 _SHARD_BYTES = 64 << 20
@@ -162,6 +162,10 @@ class Run:
           InvalidInput: one is not finished, or the run holds another question under its id.
         """
         return _read(self._store, problems)
+
+    def stats(self) -> Iterator[tuple[str, SearchStats]]:
+        """Problem id and stats of every finished problem."""
+        return self._store.stats()
 
     def forget_failures(self) -> int:
         """Makes problems that failed for another reason than "no answer" unfinished again; returns how many."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rstar_fast.storage.atomic import sync_folder
-from rstar_fast.storage.columns import SCHEMA, unescape
+from rstar_fast.storage.columns import SCHEMA, read_record, unescape
 from rstar_fast.storage.journal import scan
 
 _GROUP_RESULTS = 64
@@ -64,7 +64,7 @@ def _groups(journal: Path) -> Iterator[list[pa.RecordBatch]]:
     rows: list[pa.RecordBatch] = []
     size = 0
     for _, payload in scan(journal):
-        rows.append(pa.ipc.read_record_batch(pa.py_buffer(payload), SCHEMA))
+        rows.append(read_record(payload))
         size += len(payload)
         if len(rows) >= _GROUP_RESULTS or size >= _GROUP_BYTES:
             yield rows

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rstar_fast.storage.columns import SCHEMA, from_row, top_level, unescape
+from rstar_fast.storage.columns import from_row, read_record, stats_of, top_level, unescape
 from rstar_fast.storage.journal import Journal, scan
 from rstar_fast.storage.manifest import Manifest, Shard
 from rstar_fast.storage.shards import footer_checksum
-from rstar_fast.types import FailureKind, InvalidInput, SearchResult
+from rstar_fast.types import FailureKind, InvalidInput, SearchResult, SearchStats
 
 _CACHED_GROUPS = 8  # row groups kept decoded, of some MB each: neighbours in a shard are mostly asked for one after another
 _CACHED_FILES = 16
@@ -63,7 +63,7 @@ def _may_retry(kind: FailureKind | None) -> bool:
 
 def decode(payload: bytes) -> SearchResult:
     """The result in a journal's record."""
-    return from_row(pa.ipc.read_record_batch(pa.py_buffer(payload), SCHEMA), 0)
+    return from_row(read_record(payload), 0)
 
 
 class Store:
@@ -158,13 +158,20 @@ class Store:
         for problem_id in journalled:
             yield self.row(problem_id, columns)
 
+    def stats(self) -> Iterator[tuple[str, SearchStats]]:
+        """Problem id and stats of every result, without their trees."""
+        for table in self.tables(["id", "stats", "stopped"]):
+            columns = [table.column(name).to_pylist() for name in ("id", "stats")]
+            stopped = table.column("stopped").to_pylist() if "stopped" in table.column_names else [None] * len(table)
+            for problem_id, stats, why in zip(*columns, stopped, strict=True):
+                yield unescape(problem_id), stats_of(stats, why)
+
     def row(self, problem_id: str, columns: Sequence[str]) -> pa.Table:
         """One problem's row, as `tables` gives it; columns of records are whole."""
         with self._lock:
             place = self.index[problem_id]
             if place.shard == _JOURNAL:
-                batch = pa.ipc.read_record_batch(pa.py_buffer(self._journalled(place)), SCHEMA)
-                table, at = pa.Table.from_batches([batch]), 0
+                table, at = pa.Table.from_batches([read_record(self._journalled(place))]), 0
             else:
                 first, group = self._group_of(place)
                 table, at = self._group(place.shard, group), place.at - first

@@ -150,6 +150,82 @@ void check_a_tree_is_removed_beside_selects() {
   std::printf("a tree was removed 2000 times, and kept %d times as a leaf of it was out\n", refused);
 }
 
+// Trees are stopped and extended while other threads select from them: no rollout is lost, each end is reported, and at the end
+// nothing is in flight.
+void check_trees_are_stopped_and_extended_beside_selects() {
+  for (const uint32_t in_flight : {1u, 3u}) {
+    Forest forest(Rules{}, LogTable(), in_flight, 0);
+    std::atomic<bool> done{false};
+    const uint32_t tree = forest.add_tree(3);
+    std::atomic<int> reported{0};
+    const auto work = [&](uint64_t seed) {
+      std::mt19937_64 random(seed);
+      std::vector<uint32_t> ended;
+      while (!done.load()) {
+        ended.clear();
+        for (const Leaf& leaf : forest.select(2, 1, ended)) {
+          const NewChild child{1.0, std::nanf(""), leaf.depth == 3 ? Terminal::kAnswer : Terminal::kNo};
+          if (random() % 3 == 0 || leaf.depth > 3)
+            forest.cancel(leaf.ticket);
+          else
+            forest.expand(std::array{leaf.ticket}, std::array{2u}, std::array{child, child});
+        }
+        reported.fetch_add(static_cast<int>(ended.size()));
+      }
+    };
+    std::jthread first([&] { work(1); }), second([&] { work(2); });
+    std::mt19937_64 random(3);
+    for (int round = 0; round < 300; ++round) {
+      if (random() % 2 == 0) forest.stop(tree);
+      while (reported.load() == round) std::this_thread::yield();  // each end is reported once
+      CHECK(forest.in_flight(tree) == 0);
+      forest.extend(tree, 1 + static_cast<uint32_t>(random() % 5));
+    }
+    while (reported.load() == 300) std::this_thread::yield();
+    done = true;
+  }
+}
+
+// Leaves are claimed, expanded and left by one thread, selected by another one.
+void check_leaves_are_claimed_beside_selects() {
+  Forest forest(Rules{}, LogTable(), 4, 0);
+  std::atomic<bool> done{false};
+  const uint32_t tree = forest.add_tree(1u << 30), other_tree = forest.add_tree(1u << 30);
+  std::jthread other([&] {
+    std::vector<uint32_t> ended;
+    while (!done.load())
+      for (const Leaf& leaf : forest.select(2, 1, ended)) forest.cancel(leaf.ticket);
+  });
+  std::vector<Index> path{forest.root(tree)};
+  int refused = 0;
+  for (int claimed = 0; claimed < 500;) {
+    std::vector<Leaf> leaves;
+    try {
+      leaves = forest.claim(std::array{tree}, std::array{static_cast<uint32_t>(path.size())}, path);
+    } catch (const UsageError&) {  // the other has the leaf
+      ++refused;
+      continue;
+    }
+    CHECK(leaves.size() == 1 && leaves[0].node == path.back() && leaves[0].depth + 1 == path.size());
+    const NewChild child{0.0, std::nanf(""), Terminal::kNo};
+    path.push_back(forest.expand(std::array{leaves[0].ticket}, std::array{1u}, std::array{child})[0]);
+    try {
+      forest.leave(std::array{leaves[0].ticket});
+    } catch (const UsageError&) {  // the other goes on with it
+    }
+    ++claimed;
+  }
+  done = true;
+  other.join();
+  // Rollouts that the other went on with may wait where they stand.
+  forest.stop(tree);
+  forest.stop(other_tree);
+  std::vector<uint32_t> ended;
+  CHECK(forest.select(9, 1, ended).empty() && ended.size() == 2);
+  CHECK(forest.in_flight(tree) == 0 && forest.in_flight(other_tree) == 0 && forest.columns(tree).node.size() == 501);
+  std::printf("500 leaves were claimed, and %d times another had them\n", refused);
+}
+
 void check_notes_keep_texts_until_they_are_released() {
   Notes notes;
   const auto add = [&](const std::vector<std::array<std::string, 3>>& texts) {
@@ -325,6 +401,8 @@ int main() {
   check_a_gate_lets_one_through();
   check_a_team_does_all_work_each_time();
   check_a_tree_is_removed_beside_selects();
+  check_trees_are_stopped_and_extended_beside_selects();
+  check_leaves_are_claimed_beside_selects();
   check_extraction_reads_no_further_than_its_columns();
   std::puts("the forest's parts do what they say");
 }

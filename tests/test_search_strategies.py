@@ -1,0 +1,386 @@
+"""Strategies that go down a level at a time, against plain models of them; trees that are several; budgets; adaptive ends."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rstar_fast
+from rstar_fast import Candidate, Partial, Problem, SearchResult, Stopped, Terminal
+from rstar_fast.config import Aggregate, Choice
+from rstar_fast.search.adaptive import chance_of_change, regularized_beta, verdict
+from rstar_fast.search.answers import aggregated
+from rstar_fast.storage import Run
+from rstar_fast.types import FailureKind
+
+
+class Words:
+    """A policy that says words: what it says to a solution is a function of the seed, the solution and how often it was asked.
+
+    A step is a letter; from the third on some are answers. Notes how many candidates it was asked for at each solution.
+    """
+
+    def __init__(self, seed: int, letters: str = "abcd", empty: float = 0.1) -> None:
+        self.seed, self.letters, self.empty = seed, letters, empty
+        self.asked: list[tuple[str, str, int]] = []
+        self.turns: Counter[tuple[str, str]] = Counter()
+
+    async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+        self.asked += [(partial.problem.question, partial.solution, n) for partial in partials]
+        return [[self.say(partial) for _ in range(n)] for partial in partials]
+
+    def say(self, partial: Partial) -> Candidate:
+        key = partial.problem.question, partial.solution
+        random = Random(f"{self.seed}|{key}|{self.turns[key]}")
+        self.turns[key] += 1
+        if random.random() < self.empty:
+            return Candidate("\n", None, 1, -3.0)
+        if partial.solution.count("\n") >= 2 and random.random() < 0.5:
+            return Candidate(f"\\boxed{{{random.randint(1, 3)}}}", None, 3, -1.0)
+        letter = random.choice(self.letters)
+        return Candidate(f"{letter}\n", None, 2, -0.5 * (1 + self.letters.index(letter)))
+
+    def score(self, partials: Sequence[Partial]) -> list[float]:
+        return [self.score_of(partial.solution) for partial in partials]
+
+    def score_of(self, solution: str) -> float:
+        return Random(f"{self.seed}|{solution}").choice([-0.75, -0.25, 0.25, 0.5, 0.875])
+
+
+def search(problems: Any, words: Any, **given: Any) -> Any:
+    return rstar_fast.search(problems, policy=words, ppm=words.score, **{"max_depth": 6, **given})
+
+
+def solutions(result: SearchResult) -> list[str]:
+    """The paths of all nodes below the root, as the tree holds them."""
+    assert result.tree is not None
+    return sorted(node.solution for node in result.tree if node.parent is not None)
+
+
+# --- the models: a problem at a time, on texts ---------------------------------------------------------------------------
+
+
+class Model:
+    """What a strategy finds, written from the docstrings."""
+
+    def __init__(self, seed: int, **kind: Any) -> None:
+        self.words = Words(seed, **kind)
+        self.nodes: list[str] = []
+
+    def children(self, solution: str, n: int, attempts: int) -> list[tuple[str, int]]:
+        """The distinct usable steps behind a solution, and how often each was said."""
+        for _ in range(attempts):
+            said = [self.words.say(Partial(Problem("q"), solution)).text for _ in range(n)]
+            counts = Counter(text for text in said if text.strip())
+            if counts:
+                self.nodes += [solution + text for text in counts]
+                return [(solution + text, count) for text, count in counts.items()]
+        return []
+
+    @staticmethod
+    def ends(solution: str) -> bool:
+        return "boxed" in solution or solution.count("\n") >= 6
+
+    def value(self, solution: str, aggregate: Aggregate) -> float:
+        """Of the scores of the steps; each is a line, an answer the last."""
+        steps = solution.splitlines(keepends=True)
+        return aggregated([self.words.score_of("".join(steps[: i + 1])) for i in range(len(steps))], aggregate)
+
+    def beam(self, n: int, width: int, aggregate: Aggregate) -> None:
+        level, wanted, found = [("", n)], n, 0
+        while level:
+            steps = [child for solution, count in level for child, _ in self.children(solution, count, 2)]
+            found += sum("boxed" in step for step in steps)
+            if found >= wanted:
+                return
+            open_steps = sorted((step for step in steps if not self.ends(step)), key=lambda step: -self.value(step, aggregate))
+            level = [(step, width) for step in open_steps[: n // width]]
+
+    def samples(self, n: int) -> Counter[str]:
+        """The samples that gave an answer."""
+        level, ended = [("", n)], Counter[str]()
+        while level:
+            steps = [child for solution, count in level for child in self.children(solution, count, 1)]
+            ended.update({step: count for step, count in steps if "boxed" in step})
+            level = [(step, count) for step, count in steps if not self.ends(step)]
+        return ended
+
+
+seeds = st.integers(0, 10**6)
+
+
+@settings(max_examples=60)
+@given(seed=seeds, beams=st.integers(1, 4), width=st.integers(1, 4), aggregate=st.sampled_from(Aggregate), batch=st.sampled_from([1, 2, 256]))
+def test_step_beams_are_the_model(seed: int, beams: int, width: int, aggregate: Aggregate, batch: int) -> None:
+    model = Model(seed)
+    model.beam(beams * width, width, aggregate)
+    result = search("q", Words(seed), strategy="beam", rollouts=beams * width, candidates=width, aggregate=aggregate, batch_leaves=batch)
+    assert solutions(result) == sorted(model.nodes)
+    assert [t.score for t in result.trajectories] == sorted((model.value(t.solution, aggregate) for t in result.trajectories), reverse=True)
+    assert result.stats.rollouts == sum(node.terminal is not Terminal.NO for node in result.tree)
+
+
+@settings(max_examples=60)
+@given(seed=seeds, n=st.integers(1, 20), batch=st.sampled_from([1, 3, 256]), strategy=st.sampled_from(["best_of_n", "self_consistency"]))
+def test_samples_are_counted_as_often_as_they_were_drawn(seed: int, n: int, batch: int, strategy: str) -> None:
+    model = Model(seed)
+    ended = model.samples(n)
+    words = Words(seed)
+    result = search("q", words, strategy=strategy, rollouts=n, batch_leaves=batch, choice="majority")
+    assert solutions(result) == sorted(model.nodes)
+    assert Counter(trajectory.solution for trajectory in result.trajectories) == ended
+    assert all(trajectory.share == 1 / n for trajectory in result.trajectories)
+    assert result.stats.rollouts == n and words.asked[0] == ("q", "", n)
+    votes = Counter[str]()
+    for solution, count in ended.items():
+        votes[solution[-2]] += count
+    assert result.votes == votes and list(result.votes.values()) == sorted(votes.values(), reverse=True)
+    assert (result.failure is None) == bool(ended)
+    for trajectory in result.trajectories:
+        steps = trajectory.solution.splitlines()
+        tokens = sum(3 if "boxed" in step else 2 for step in steps)
+        said = sum(-1.0 if "boxed" in step else -0.5 * (1 + "abcd".index(step)) for step in steps)
+        expected = model.value(trajectory.solution, Aggregate.LAST) if strategy == "best_of_n" else said / tokens
+        assert trajectory.score == pytest.approx(expected)
+
+
+@settings(max_examples=40)
+@given(seed=seeds, trees=st.integers(1, 4), width=st.integers(1, 4))
+def test_diverse_beams_follow_the_best_step_of_each_tree(seed: int, trees: int, width: int) -> None:
+    """Each node that has children is a root, or the best of its siblings; and each tree goes on until its best step ends it."""
+    words = Words(seed, empty=0.0)
+    result = search("q", words, strategy="dvts", rollouts=trees * width, candidates=width)
+    assert [n for _, solution, n in words.asked if solution == ""] == [width] * trees
+    assert {n for _, _, n in words.asked} == {width}
+    followed = Counter[int]()
+    for node in result.tree:
+        if node.parent is not None and node.children:
+            followed[node.depth] += 1
+            siblings = node.parent.children
+            if node.depth > 1:
+                assert node.score == max(sibling.score or -1.0 for sibling in siblings) and node == next(
+                    sibling for sibling in siblings if sibling.score == node.score
+                )
+    assert all(followed[depth] >= followed[depth + 1] for depth in range(1, 6)) and followed[1] == trees
+    assert result.failure is None or not result.trajectories
+
+
+def test_equal_samples_are_asked_together_and_a_policy_that_gives_less_again() -> None:
+    calls: list[int] = []
+
+    def one_at_a_time(partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+        calls.append(n)
+        return [[Candidate("so\n" if not partial.solution else "\\boxed{5}")] for partial in partials]
+
+    result = rstar_fast.search("q", policy=one_at_a_time, strategy="self_consistency", rollouts=3)
+    assert (calls, result.votes, result.answer) == ([3, 2, 1, 3, 2, 1], {"5": 3.0}, "5")
+
+
+@pytest.mark.parametrize("strategy", ["self_consistency", "greedy"])
+def test_without_a_ppm_none_is_loaded(strategy: str) -> None:
+    result = rstar_fast.search("q", policy=Words(1, empty=0.0), ppm="./missing", strategy=strategy, rollouts=4)
+    assert result.stats.partials_scored == 0 and result.stats.rollouts == (1 if strategy == "greedy" else 4)
+
+
+def test_scores_of_steps_make_one_score() -> None:
+    scores = [0.5, -0.5, 0.0]
+    assert [aggregated(scores, aggregate) for aggregate in Aggregate] == [0.0, 0.0, -0.5, pytest.approx(2 * 0.75 * 0.25 * 0.5 - 1)]
+    assert all(aggregated([value] * 3, aggregate) == value for value in (-1.0, 1.0) for aggregate in Aggregate)
+
+
+# --- several trees -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(seed=seeds, trees=st.integers(1, 4), rollouts=st.integers(4, 12), in_flight=st.integers(1, 3), strategy=st.just("mcts") | st.just("best_of_n"))
+def test_trees_of_a_problem_become_one(seed: int, trees: int, rollouts: int, in_flight: int, strategy: str) -> None:
+    """Its root has the visits of all, its events name its nodes, its texts stand where they stood."""
+    told: dict[str, tuple[str, float | None]] = {}
+
+    def progress(event: Any) -> None:
+        if isinstance(event, rstar_fast.Expansion):
+            told.update({step.tag: (step.text, None if math.isnan(step.score) else step.score) for step in event.children})
+
+    words = Words(seed, empty=0.0)
+    kind = {"trees": trees, "in_flight": in_flight} if strategy == "mcts" else {"strategy": strategy, "adaptive": True, "least_gain": 0.0}
+    (result,) = search(["q"], words, rollouts=rollouts, candidates=3, progress=progress, **kind)
+    assert {node.tag: (node.text, node.score) for node in result.tree if node.parent is not None} == told
+    if strategy == "mcts":
+        assert result.tree.root.visits == result.stats.rollouts == rollouts
+        assert sum(solution == "" for _, solution, _ in words.asked) == trees
+        for node in result.tree:
+            if node.children:
+                assert node.visits - (node.parent is not None) == sum(child.visits - 1 for child in node.children)
+    assert sum(child.proposals for child in result.tree.root.children) == sum(n for _, solution, n in words.asked if solution == "")
+
+
+# --- budgets -------------------------------------------------------------------------------------------------------------
+
+STRATEGIES = ["mcts", "beam", "dvts", "best_of_n", "self_consistency"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_problem_whose_budget_is_used_up_answers_from_what_it_has(strategy: str) -> None:
+    whole = search("q", Words(3, empty=0.0), strategy=strategy, rollouts=16, candidates=4)
+    assert whole.stats.stopped is None
+    ends = set[Stopped | None]()
+    for tokens in [*range(1, whole.stats.policy_tokens, 7), whole.stats.policy_tokens + 1]:
+        result = search("q", Words(3, empty=0.0), strategy=strategy, rollouts=16, candidates=4, budget={"tokens": tokens})
+        ends.add(result.stats.stopped)
+        assert result.stats.policy_tokens >= min(tokens, whole.stats.policy_tokens)
+        assert set(solutions(result)) <= set(solutions(whole)) and (result.answer is None) == (not result.trajectories)
+        if result.failure is not None:
+            assert result.failure.kind is FailureKind.NO_ANSWER and "before the problem's budget was used up" in result.failure.message
+    assert ends == {Stopped.BUDGET, None} and result.stats.stopped is None
+    assert solutions(result) == solutions(whole)
+
+
+@pytest.mark.parametrize("strategy", ["mcts", "best_of_n", "self_consistency"])
+def test_rollouts_and_seconds_are_budgets_too(strategy: str) -> None:
+    few = search("q", Words(3, empty=0.0), strategy=strategy, rollouts=16, budget={"rollouts": 5})
+    assert (few.stats.rollouts, few.stats.stopped) == (5, Stopped.BUDGET)
+    late = search("q", Words(3, empty=0.0), strategy=strategy, rollouts=16, budget={"seconds": 1e-9})
+    assert late.stats.stopped is Stopped.BUDGET and late.stats.expansions <= 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_the_run_has_nothing_left_for_is_recorded_and_searched_later(strategy: str, tmp_path: Path) -> None:
+    questions = list("abcdef")
+    kind = {"strategy": strategy, "rollouts": 8, "candidates": 4, "open_problems": 1}
+    whole = search(questions, Words(3, empty=0.0), **kind)
+    if strategy in ("best_of_n", "self_consistency"):
+        kind["candidates"] = 1  # one problem at a time
+    tokens = sum(result.stats.policy_tokens for result in whole[:2]) + 1
+    run = {**kind, "run_dir": tmp_path, "run_budget": {"tokens": tokens}}
+    results = search(questions, Words(3, empty=0.0), **run)
+    assert [r.stats.stopped for r in results] == [None, None, Stopped.RUN_BUDGET, None, None, None]
+    assert [r.failure is not None and r.failure.kind is FailureKind.BUDGET for r in results[3:]] == [True] * 3
+    assert str(results[3].failure).startswith("budget: the run's budget was used up before the problem was begun: search it again")
+    assert [r.answer for r in results[:2]] == [r.answer for r in whole[:2]]
+    again = Words(3, empty=0.0)
+    assert [r.stats for r in search(questions, again, **run)] == [r.stats for r in results] and not again.asked
+    with Run.open(tmp_path, None) as opened:
+        assert opened.forget_failures() >= 3
+    results = search(questions, again, **{**run, "run_budget": {"tokens": 10**6}})
+    assert [r.answer for r in results[3:]] == [r.answer for r in whole[3:]]
+    settings_ = json.loads((tmp_path / "manifest.json").read_text())["settings"]["search"]
+    assert "run_budget" not in settings_
+
+
+# --- adaptive ends -------------------------------------------------------------------------------------------------------
+
+
+@given(a=st.integers(0, 300), b=st.integers(0, 300))
+def test_the_chance_of_change_is_a_sum_of_binomials(a: int, b: int) -> None:
+    """I_1/2(a + 1, b + 1) = P(Bin(a + b + 1, 1/2) > a)."""
+    exact = Fraction(sum(math.comb(a + b + 1, k) for k in range(a + 1, a + b + 2)), 2 ** (a + b + 1))
+    assert regularized_beta(0.5, a + 1, b + 1) == pytest.approx(float(exact), rel=1e-9)
+
+
+def test_when_a_vote_stands() -> None:
+    def of(votes: dict[str, float], most: float, choice: Choice = Choice.MAJORITY, gain: float = 0.0, n: int = 9) -> Stopped | None:
+        return verdict(votes, choice, n, most, gain)
+
+    assert of({"4": 5.0, "5": 2.0}, 3.0) is None and of({"4": 5.0, "5": 2.0}, 2.0) is Stopped.DECIDED
+    assert of({"4": 3.0}, 3.0) is None and of({"4": 3.0}, 2.0) is Stopped.DECIDED
+    assert of({}, 4.0) is None and of({}, 0.0) is of({"4": 1.0, "5": 1.0}, 0.0) is Stopped.DECIDED
+    assert of({"4": 0.5, "5": 0.2}, 9.0, Choice.BEST_SCORE, 1.0) is None
+    assert of({"4": 1.0, "5": 0.2}, 9.0, Choice.BEST_SCORE) is Stopped.DECIDED
+    assert of({"4": 4.0}, 99.0, gain=0.04) is Stopped.SMALL_GAIN and of({"4": 4.0}, 99.0, gain=0.03, n=4) is None  # 1 / 32
+    assert chance_of_change({}, 0) == 0.5 and chance_of_change({"4": 0.3, "5": 0.3}, 8) == pytest.approx(0.5)
+    assert chance_of_change({"4": 0.6}, 4) == pytest.approx(1 / 32)  # weights in proportion to counts
+
+
+class Decides:
+    """Problems "sure..." have one answer, those "torn..." alternate between two. Solutions are two steps long."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+
+    async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+        return [[self.say(partial) for _ in range(n)] for partial in partials]
+
+    def say(self, partial: Partial) -> Candidate:
+        self.turn += 1
+        if not partial.solution:
+            return Candidate(f"step {self.turn}\n", None, 1)
+        number = int(partial.solution.split()[1])
+        return Candidate(f"\\boxed{{{number % 2 if partial.problem.question.startswith('torn') else 5}}}", None, 1)
+
+    def score(self, partials: Sequence[Partial]) -> list[float]:
+        return [0.5] * len(partials)
+
+
+@pytest.mark.parametrize("strategy", ["best_of_n", "self_consistency"])
+def test_samples_end_when_the_vote_stands_and_others_get_what_is_left(strategy: str) -> None:
+    kind = {"strategy": strategy, "rollouts": 16, "adaptive": True, "open_problems": 1, "candidates": 1}
+    sure, torn, last = search(["sure", "torn", "sure too"], Decides(), **kind)
+    assert [(r.stats.rollouts, r.stats.stopped) for r in (sure, last)] == [(4, Stopped.SMALL_GAIN)] * 2  # 1 / 32 < 0.05
+    assert (torn.stats.rollouts, torn.stats.stopped) == (28, None)  # the 12 that the first left
+    exact = search("sure", Decides(), **{**kind, "least_gain": 0.0})
+    assert (exact.stats.rollouts, exact.stats.stopped) == (12, Stopped.DECIDED)  # 12 > 4
+
+
+def test_the_pool_gives_no_more_than_as_many_again() -> None:
+    kind = {"strategy": "self_consistency", "rollouts": 8, "adaptive": True, "open_problems": 1, "candidates": 1}
+    results = search(["sure 1", "sure 2", "sure 3", "torn 1", "torn 2"], Decides(), least_gain=0.15, **kind)
+    assert [r.stats.rollouts for r in results] == [2, 2, 2, 16, 16 + 0] and [r.stats.stopped for r in results[3:]] == [None, None]
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+@pytest.mark.parametrize("trees", [1, 2])
+def test_a_tree_search_ends_when_the_vote_stands(trees: int, in_flight: int) -> None:
+    kind = {"rollouts": 40, "candidates": 2, "trees": trees, "in_flight": in_flight, "adaptive": True, "open_problems": 1}
+    sure, torn = search(["sure", "torn"], Decides(), choice="majority", **kind)
+    assert sure.stats.stopped in (Stopped.SMALL_GAIN, Stopped.DECIDED) and 0 < sure.stats.rollouts < 12
+    assert sure.answer == "5" and sure.tree is not None and sure.tree.root.visits == sure.stats.rollouts
+    assert torn.stats.stopped is not None and torn.stats.rollouts < 40
+    if trees == 1:  # both of its steps are expanded: nothing new can come
+        assert torn.stats.stopped is Stopped.DECIDED and set(torn.votes) == {"0", "1"}
+
+
+class Wide(Decides):
+    """As Decides, but trees never run out of leaves: solutions go on for ever until chance ends them."""
+
+    def say(self, partial: Partial) -> Candidate:
+        self.turn += 1
+        if partial.solution.count("\n") < 5:
+            return Candidate(f"step {self.turn}\n", None, 1)
+        return super().say(partial)
+
+
+def test_a_tree_search_that_ends_undecided_goes_on_with_what_others_left() -> None:
+    kind = {"rollouts": 10, "candidates": 4, "adaptive": True, "open_problems": 1, "max_depth": 9, "choice": "majority"}
+    sure, torn = search(["sure", "torn"], Wide(), least_gain=0.04, **kind)
+    assert sure.stats.stopped is Stopped.SMALL_GAIN and sure.stats.rollouts < 10
+    left = 10 - sure.stats.rollouts
+    assert torn.stats.rollouts <= 10 + left and (torn.stats.stopped is not None or torn.stats.rollouts == 10 + left)
+
+
+@pytest.mark.parametrize("strategy", ["mcts", "self_consistency"])
+def test_a_run_that_is_continued_goes_on_with_its_pool(strategy: str, tmp_path: Path) -> None:
+    kind = {"strategy": strategy, "rollouts": 12, "adaptive": True, "open_problems": 1, "candidates": 4 if strategy == "mcts" else 1}
+    kind |= {"max_depth": 9, "choice": "majority"}
+    make: Callable[[], Any] = Wide if strategy == "mcts" else Decides
+    questions = ["sure 1", "sure 2", "torn 1", "sure 3", "torn 2"]
+
+    def outcome(results: Sequence[SearchResult]) -> list[Any]:
+        return [(r.answer is None, r.stats.rollouts, r.stats.stopped, len(r.trajectories)) for r in results]
+
+    expected = outcome([search(question, make(), **kind) for question in questions[:2]])
+    whole = outcome(search(questions, make(), run_dir=tmp_path / "whole", **kind))
+    assert whole[:2] == expected
+    for end in range(1, len(questions)):
+        folder = tmp_path / str(end)
+        search(questions[:end], make(), run_dir=folder, **kind)
+        assert [row[1] for row in outcome(search(questions, make(), run_dir=folder, **kind))] == [row[1] for row in whole]
