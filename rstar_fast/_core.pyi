@@ -73,13 +73,13 @@ class Forest:
         """
         Up to `limit` leaves from all trees: (tickets [B] int64, trees [B], nodes [B], depths [B], finished [F]) with uint32 for all but the tickets; finished names each tree once, when its last rollout has ended.
         """
-    def stop(self, tree: typing.SupportsInt | typing.SupportsIndex) -> None:
-        """
-        No rollout of the tree starts any more; those that wait end without a visit at the next select, which reports the tree finished once none of its leaves is out.
-        """
     def solutions(self, tickets: numpy.typing.NDArray[numpy.int64]) -> list:
         """
         The texts of the steps from the root to each leaf, one behind the other: [B] str. The tickets stay out.
+        """
+    def stop(self, tree: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        No rollout of the tree starts any more; those that wait end without a visit at the next select, which reports the tree finished once none of its leaves is out.
         """
 class Trees:
     """

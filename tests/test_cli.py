@@ -316,6 +316,18 @@ def test_what_a_model_writes_does_not_reach_the_terminal_s_ears(server: Server, 
 # --- settings and models ---
 
 
+def test_strategies_and_budgets_are_options(server: Server) -> None:
+    options = ("--strategy", "self_consistency", "--aggregate", "min", "--adaptive", "--max-tokens", "90", "--max-seconds", "60", "--out", "run")
+    done = run(ten_problems(), *options, policy=server.url, terminal=False)
+    assert done.code == 0 and "solved    10 of 10" in done.out
+    manifest = json.loads(Path("run/manifest.json").read_text())["settings"]
+    expected = {"strategy": "self_consistency", "aggregate": "min", "adaptive": True}
+    assert {name: manifest["search"][name] for name in expected} == expected and manifest["ppm"] is None
+    assert manifest["search"]["budget"] == {"tokens": 90, "rollouts": None, "seconds": 60.0}
+    said = run("q", "--trees", "3", policy=server.url).error
+    assert said == "trees is 3 and rollouts is 2: give each tree a rollout at least"
+
+
 def test_settings_come_from_a_file_and_options_override_them(server: Server) -> None:
     Path("my search.yaml").write_text("candidates: 5\nrollouts: 7\nopen_problems: 3\n")
     assert run(ten_problems(), "--config", "my search.yaml", "--max-depth", "4", "--out", "run", policy=server.url).code == 0
@@ -333,7 +345,7 @@ def test_settings_come_from_a_file_and_options_override_them(server: Server) -> 
     ("content", "said"),
     [
         (None, "there is no file c.yaml: give a YAML file of settings"),
-        ("rollout: 3", "unknown search setting 'rollout': the settings are annotation, "),
+        ("rollout: 3", "unknown search setting 'rollout': the settings are adaptive, "),
         ("max_depth: many", "max_depth is 'many': give an integer >= 1"),
         ("- rollouts", "c.yaml holds no settings: give lines like 'rollouts: 16'"),
         ("just text", "c.yaml holds no settings"),

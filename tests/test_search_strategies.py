@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections import Counter
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 
 import rstar_fast
 from rstar_fast import Candidate, Partial, Problem, SearchResult, Stopped, Terminal
+from rstar_fast._core import Forest
 from rstar_fast.config import Aggregate, Choice
+from rstar_fast.search import levels
 from rstar_fast.search.adaptive import chance_of_change, regularized_beta, verdict
 from rstar_fast.search.answers import aggregated
 from rstar_fast.storage import Run
@@ -384,3 +387,98 @@ def test_a_run_that_is_continued_goes_on_with_its_pool(strategy: str, tmp_path: 
         folder = tmp_path / str(end)
         search(questions[:end], make(), run_dir=folder, **kind)
         assert [row[1] for row in outcome(search(questions, make(), run_dir=folder, **kind))] == [row[1] for row in whole]
+
+
+# --- ends of all kinds ---------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """The forest, and how often each leaf was handed out and given back."""
+
+    def __init__(self) -> None:
+        self.handed_out, self.given_back = Counter[int](), Counter[int]()
+
+    def __call__(self, **rules: Any) -> Watched:
+        self._forest = Forest(**rules)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._forest, name)
+
+    def claim(self, *arguments: Any) -> Any:
+        tickets = self._forest.claim(*arguments)
+        self.handed_out.update(tickets.tolist())
+        return tickets
+
+    def expand(self, tickets: Any, *columns: Any) -> Any:
+        self.given_back.update(tickets.tolist())
+        return self._forest.expand(tickets, *columns)
+
+    def close(self, ticket: int, *why: Any) -> None:
+        self.given_back[ticket] += 1
+        self._forest.close(ticket, *why)
+
+    def cancel(self, ticket: int) -> None:
+        self.given_back[ticket] += 1
+        self._forest.cancel(ticket)
+
+
+class Breaks(Words):
+    """Fails, or is interrupted, where it is asked for a solution of three steps of the question "c"."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__(3, empty=0.0)
+        self.error = error
+
+    async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+        await asyncio.sleep(0)
+        if self.error is not None and any(p.problem.question == "c" and p.solution.count("\n") == 2 for p in partials):
+            raise self.error
+        return await super().propose(partials, n)
+
+
+@pytest.mark.parametrize("strategy", ["beam", "dvts", "best_of_n", "self_consistency", "greedy"])
+@pytest.mark.parametrize("end", ["policy fails", "interrupt", "progress raises", "result raises"])
+def test_every_leaf_is_given_back_once_however_it_ends(end: str, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forest = Watched()
+    monkeypatch.setattr(levels, "Forest", forest)
+    told: list[Any] = []
+
+    def progress(event: Any) -> None:
+        told.append(event)
+        kind = rstar_fast.Expansion if end == "progress raises" else rstar_fast.Finished
+        if end.endswith("raises") and sum(isinstance(event, kind) for event in told) == 3:
+            raise ZeroDivisionError
+
+    error = {"policy fails": ValueError("no luck"), "interrupt": KeyboardInterrupt()}.get(end)
+    expected = {"interrupt": KeyboardInterrupt, "progress raises": ZeroDivisionError, "result raises": ZeroDivisionError}.get(end)
+    words = Breaks(error)
+    kind = {"strategy": strategy, "rollouts": 8, "candidates": 4, "open_problems": 3, "batch_leaves": 3, "progress": progress}
+    if expected is not None:
+        with pytest.raises(expected):
+            search(list("abcde"), words, **kind)
+    else:
+        results = search(list("abcde"), words, **kind)
+        assert [result.failure is None or result.failure.kind is FailureKind.NO_ANSWER for result in results] == [True, True, False, True, True]
+        assert str(results[2].failure) == "policy: the policy raised ValueError: no luck"
+    assert forest.handed_out == forest.given_back and set(forest.given_back.values()) == {1}
+    if end == "policy fails":
+        whole = search(list("abde"), Breaks(None), **{**kind, "progress": None})
+        assert [r.trajectories for r in whole] == [r.trajectories for i, r in enumerate(results) if i != 2]
+
+
+@pytest.mark.parametrize("strategy", ["beam", "dvts", "best_of_n", "self_consistency", "greedy"])
+def test_a_run_continues_with_what_is_not_finished(strategy: str, tmp_path: Path) -> None:
+    kind = {"strategy": strategy, "rollouts": 8, "candidates": 4, "open_problems": 2}
+    whole = search(list("abcde"), Words(5), **kind)
+
+    def stop(event: Any) -> None:
+        if isinstance(event, rstar_fast.Finished) and event.result.problem.question == "b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(list("abcde"), Words(5), run_dir=tmp_path, progress=stop, **kind)
+    words = Words(5)
+    results = search(list("abcde"), words, run_dir=tmp_path, **kind)
+    assert "b" not in {question for question, _, _ in words.asked}
+    assert [(r.answer, r.trajectories, r.votes) for r in results] == [(r.answer, r.trajectories, r.votes) for r in whole]

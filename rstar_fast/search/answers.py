@@ -87,7 +87,7 @@ def trajectories_of(
             q_values=tuple([q[step] for step in path]),
             correct=verdict,
             tag=".".join(["0", *[str(step - first_child[parent[step]] + 1) for step in path]]),
-            share=math.prod([shares[step] for step in path]) if samples is None else 1.0 / samples,
+            share=math.prod([shares[step] for step in path]) if samples is None else 1.0 / max(1, samples),  # none has ended where a failure broke them off
         )
         found += [trajectory] * (1 if samples is None else proposals[index])
     return tuple(sorted(found, key=lambda trajectory: -trajectory.score))

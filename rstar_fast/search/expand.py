@@ -156,10 +156,15 @@ class Expander:
             at_count.setdefault(count, []).append(i)
         if len(at_count) == 1:
             return await self._policy.propose(partials, counts[0])
-        async with asyncio.TaskGroup() as group:
-            calls = {
-                count: group.create_task(self._policy.propose([partials[i] for i in at], count)) for count, at in at_count.items()
-            }
+        calls = {
+            count: asyncio.create_task(self._policy.propose([partials[i] for i in at], count)) for count, at in at_count.items()
+        }
+        try:
+            await asyncio.wait(calls.values())
+        finally:  # not a TaskGroup: it would raise an interrupt in a call once more, where asyncio is about to close
+            for call in calls.values():
+                call.cancel()
+            await asyncio.gather(*calls.values(), return_exceptions=True)
         said = {i: answer for count, at in at_count.items() for i, answer in zip(at, calls[count].result(), strict=True)}
         return [said[i] for i in range(len(partials))]
 

@@ -167,9 +167,12 @@ class LevelSearch:
         if self._samples:
             at_once = max(1, at_once * self._config.candidates // self._spending.rollouts_each)
         parts = [part for k in range(_LANES) if (part := at_once // _LANES + (k < at_once % _LANES))]
-        lanes = [asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts]
+        lanes = {asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts}
         try:
-            await asyncio.gather(*lanes)
+            while lanes:
+                # Not gather alone: of an interrupt in a lane it would raise it once more, where asyncio is about to close.
+                done, lanes = await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.gather(*done)  # raises what a lane raised
         finally:
             for lane in lanes:
                 lane.cancel()
