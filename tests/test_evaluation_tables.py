@@ -103,6 +103,12 @@ def test_a_sweep_is_a_grid_of_evaluations_that_goes_on(tmp_path: Path) -> None:
     assert not again.policy.asked and [cell.evaluation for cell in again.cells] == [cell.evaluation for cell in swept.cells]
 
 
+def test_beams_are_as_wide_as_divides_what_a_sweep_gives_them(tmp_path: Path) -> None:
+    cells = Swept(tmp_path / "s", strategies=["beam"], budgets=[4, 6, 1], candidates=4).cells
+    widths = [cell.evaluation.summary["settings"]["search"]["candidates"] for cell in cells]
+    assert [(cell.rollouts, width) for cell, width in zip(cells, widths, strict=True)] == [(1, 1), (4, 4), (6, 2)]
+
+
 def test_a_sweep_without_matplotlib_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     Swept(tmp_path / "s")
