@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rstar_fast.config import Schedule as Schedule
     from rstar_fast.config import SearchConfig as SearchConfig
     from rstar_fast.config import Strategy as Strategy
+    from rstar_fast.evaluation import Evaluation as Evaluation
+    from rstar_fast.evaluation import evaluate as evaluate
     from rstar_fast.evolution import EvaluationConfig as EvaluationConfig
     from rstar_fast.evolution import EvolutionConfig as EvolutionConfig
     from rstar_fast.evolution import EvolutionSummary as EvolutionSummary
@@ -80,6 +82,7 @@ _PUBLIC = {
     "rstar_fast.config": "Aggregate Annotation Behaviour Budget Choice DataFormat Difficulty ExtractionConfig Mix Optimizer "
     "PolicyTrainingConfig PpmTrainingConfig Schedule SearchConfig Strategy",
     "rstar_fast.extraction": "ExtractionSummary extract",
+    "rstar_fast.evaluation": "Evaluation evaluate",
     "rstar_fast.evolution": "EvaluationConfig EvolutionConfig EvolutionSummary RoundConfig evolve",
     "rstar_fast.grading": "grade",
     "rstar_fast.policies": "load_policy",

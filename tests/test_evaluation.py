@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar_fast.evaluation import correctness, paired_difference, wilson
+from rstar_fast.evaluation import bootstrap, correctness, paired_difference, sign_test, wilson
 from rstar_fast.types import Failure, FailureKind, InvalidInput, Problem, SearchResult
 
 
@@ -75,3 +75,44 @@ def test_a_failure_of_the_machinery_is_neither_right_nor_wrong() -> None:
         SearchResult(problem, failure=Failure(FailureKind.POLICY, "gone")),
     ]
     assert correctness(["3.0", "3", "3", "3"], results) == [True, False, False, None]
+
+
+@given(st.lists(st.integers(0, 4).map(lambda quarters: quarters / 4), min_size=1, max_size=5))
+def test_the_bootstrap_agrees_with_every_resample_of_a_small_sample(values: list[float]) -> None:
+    low, high = bootstrap(values)
+    if set(values) in ({0.0}, {1.0}):
+        assert (low, high) == wilson(int(sum(values)), len(values))  # and not certainty
+        return
+    means = sorted(sum(draw) / len(draw) for draw in itertools.product(values, repeat=len(values)))
+    slack = 0.006  # four standard errors of 10,000 resamples
+    for bound, part in ((low, 0.025), (high, 0.975)):
+        least, most = np.quantile(means, part - slack, method="lower"), np.quantile(means, part + slack, method="higher")
+        assert least - 1e-9 <= bound <= most + 1e-9
+    assert bootstrap(values) == (low, high)
+
+
+def test_the_bootstrap_approaches_the_normal_interval() -> None:
+    values = np.random.default_rng(5).random(4000)
+    half = 1.959963984540054 * values.std() / math.sqrt(len(values))
+    assert bootstrap(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=half / 10)
+
+
+def test_the_bootstrap_of_nothing_and_of_what_is_no_share() -> None:
+    assert bootstrap([]) == (0.0, 1.0)
+    for value in (1.5, -0.1, float("nan")):
+        with pytest.raises(InvalidInput, match="outside 0 to 1"):
+            bootstrap([0.5, value])
+
+
+@given(st.integers(0, 25), st.integers(0, 25))
+def test_the_sign_test_counts_the_outcomes_that_are_as_extreme(wins: int, losses: int) -> None:
+    n = wins + losses
+    extreme = sum(math.comb(n, i) for i in range(n + 1) if abs(2 * i - n) >= abs(wins - losses))
+    assert sign_test(wins, losses) == pytest.approx(extreme / 2**n)
+    assert sign_test(losses, wins) == sign_test(wins, losses)
+
+
+def test_the_sign_test_of_ten_to_two_and_of_no_counts() -> None:
+    assert sign_test(10, 2) == pytest.approx(2 * (1 + 12 + 66) / 4096)
+    with pytest.raises(InvalidInput, match="counts >= 0"):
+        sign_test(-1, 2)

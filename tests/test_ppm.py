@@ -139,6 +139,23 @@ def test_a_pass_holds_no_more_tokens_than_allowed(qwen2: Path, tokenizer: Any, m
     assert max(sizes) <= 50 and min(sizes[:-1]) == 50 and scorer.stats.passes == len(sizes)
 
 
+def test_computed_tokens_are_counted_by_problem(qwen2: Path, tokenizer: Any) -> None:
+    """Each token of a problem's tree once, also over several calls and in small passes; a released problem begins anew."""
+    scorer = PpmScorer(ppm.from_policy(str(qwen2)), tokenizer, batch_tokens=50)
+    problems = {partial.problem for partial in PARTIALS}
+    score(scorer, [*PARTIALS, *PARTIALS])
+    score(scorer, PARTIALS[:2])
+    counted = {problem: scorer.tokens_of(problem) for problem in problems}
+    assert counted == {problem: unique_tokens(tokenizer, [p for p in PARTIALS if p.problem == problem]) for problem in problems}
+    assert sum(counted.values()) == scorer.stats.tokens_computed
+    released = PARTIALS[0].problem
+    scorer.release(released)
+    score(scorer, [])  # behind it in the same thread
+    assert scorer.tokens_of(released) == 0
+    score(scorer, [PARTIALS[0]])
+    assert scorer.tokens_of(released) == unique_tokens(tokenizer, [PARTIALS[0]])
+
+
 def test_the_scale_stands_in_the_config(qwen2: Path, tokenizer: Any, tmp_path: Path) -> None:
     model = ppm.from_policy(str(qwen2), scale=0.5, seed=1)
     ppm.save(model, tokenizer, tmp_path / "ppm")

@@ -1,4 +1,4 @@
-"""The command line: `rstar-fast search | extract | train-policy | train-ppm | convert-ppm | evolve | demo | doctor | bench`.
+"""The command line: `rstar-fast search | extract | train-policy | train-ppm | convert-ppm | evaluate | compare | evolve | demo | doctor | bench`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why), 2 a
 wrong command line, 130 interrupted.
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from rstar_fast.cli.bench_command import bench
 from rstar_fast.cli.demo_command import demo
 from rstar_fast.cli.doctor_command import doctor
+from rstar_fast.cli.evaluate_command import compare, evaluate
 from rstar_fast.cli.evolve_command import evolve
 from rstar_fast.cli.extract_command import extract
 from rstar_fast.cli.rendering import one_line
@@ -52,6 +53,8 @@ app.command()(extract)
 app.command()(train_policy)
 app.command()(train_ppm)
 app.command()(convert_ppm)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(evolve)
 app.command()(demo)
 app.command()(doctor)

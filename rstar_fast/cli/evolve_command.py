@@ -13,6 +13,7 @@ from rich.table import Table
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress, duration
 from rstar_fast.cli.rendering import one_line, this_command
+from rstar_fast.cli.tables import print_tables
 from rstar_fast.cli.train_commands import ProgressLine
 from rstar_fast.types import InvalidInput
 
@@ -136,12 +137,4 @@ def show_summary(summary: Any) -> None:
     """The tables of the summary page, on the terminal, those of single levels left out."""
     from rstar_fast.evolution.page import tables
 
-    console = Console()
-    for title, (header, *rows) in tables(summary, by_level=False):
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for at, name in enumerate(header):
-            table.add_column(name, justify="left" if at == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        console.print()
+    print_tables(tables(summary, by_level=False))

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rstar_fast.evaluation.page import html_page, write_image
+from rstar_fast.evaluation.tables import Table
 from rstar_fast.evolution.summary import EvolutionSummary, RoundSummary, to_mapping
 from rstar_fast.storage.atomic import write_whole
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; background: #fff }
-table { border-collapse: collapse; margin: 1em 0 2em } th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left } th { font-weight: 600 } img { max-width: 100% }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } th, td { border-color: #444 } img { background: #fff } }
-"""
 _LINES = {"greedy": "o-", "search": "s-", "control greedy": "o:", "control search": "s:"}
-
-Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the header
 
 
 def tables(summary: EvolutionSummary, by_level: bool = True) -> list[Table]:
@@ -98,23 +90,9 @@ def write_page(summary: EvolutionSummary) -> Path:
     write_whole(folder / "summary.json", json.dumps(to_mapping(summary), indent=1) + "\n")
     png = _plot(summary)
     if png:
-        partial = folder / "summary.png.tmp"
-        partial.write_bytes(png)
-        partial.replace(folder / "summary.png")
-    write_whole(folder / "summary.html", _html(summary, png))
+        write_image(folder / "summary.png", png)
+    write_whole(folder / "summary.html", html_page("Evolution", notes(summary), tables(summary), png, "accuracy by round"))
     return folder / "summary.html"
-
-
-def _html(summary: EvolutionSummary, png: bytes) -> str:
-    parts = [f"<!doctype html><meta charset=utf-8><title>Evolution</title><style>{_STYLE}</style><h1>Evolution</h1>"]
-    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in notes(summary)]
-    if png:
-        parts.append(f'<img alt="accuracy by round" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
-    for title, (header, *rows) in tables(summary):
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        parts.append(f"<h2>{html.escape(title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-    return "\n".join(parts) + "\n"
 
 
 def _plot(summary: EvolutionSummary) -> bytes:

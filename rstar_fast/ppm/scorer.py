@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -78,6 +79,7 @@ class PpmScorer:
         self._prefixes, self._pool = Prefixes(pages), KeyValuePool(pages, PAGE_TOKENS)
         self._thread = ThreadPoolExecutor(1, "rstar_fast.ppm")
         self.stats = ScorerStats()
+        self._computed: Counter[str] = Counter()  # tokens that went through the model, by problem
 
     @classmethod
     def from_pretrained(
@@ -109,7 +111,15 @@ class PpmScorer:
 
     def release(self, problem: Problem) -> None:
         """Frees what is kept of a problem, when what has been asked for is done. Should more of it come, it is computed anew."""
-        self._thread.submit(self._prefixes.forget, problem.id)
+        self._thread.submit(self._forget, problem.id)
+
+    def tokens_of(self, problem: Problem) -> int:
+        """How many tokens of a problem went through the model since it was last released."""
+        return self._computed[problem.id]
+
+    def _forget(self, problem_id: str) -> None:
+        self._prefixes.forget(problem_id)
+        self._computed.pop(problem_id, None)
 
     async def aclose(self) -> None:
         """Ends the thread, and frees what is kept."""
@@ -123,6 +133,7 @@ class PpmScorer:
         # Parents before children, and siblings side by side: a pass that is cut takes whole subtrees.
         order = sorted(range(len(distinct)), key=lambda at: (distinct[at].problem.id, distinct[at].solution))
         ends = {at: self._prefixes.insert(distinct[at].problem.id, tokens[at]) for at in order}
+        problem_of = {_root(ends[at]): distinct[at].problem.id for at in order}
         self.stats.tokens_given += sum(map(len, tokens))
         scores: dict[Partial, float] = {}
         waiting = list(order)
@@ -138,7 +149,7 @@ class PpmScorer:
                 waiting = unscored
                 if not waiting:
                     break
-                self._compute(self._prefixes.plan([ends[at] for at in waiting], self._batch_tokens))
+                self._compute(self._prefixes.plan([ends[at] for at in waiting], self._batch_tokens), problem_of)
         finally:
             self._prefixes.prune(list(ends.values()))
         return np.array([scores[partial] for partial in partials], np.float32)
@@ -150,10 +161,12 @@ class PpmScorer:
             check_length(partial, len(ids), self._context)
         return tokens
 
-    def _compute(self, runs: list[Run]) -> None:
+    def _compute(self, runs: list[Run], problem_of: Mapping[Run, str]) -> None:
         """One pass over planned runs; where memory does not do for it, nothing has happened but that passes are smaller now."""
         try:
             self._prefixes.commit(runs, self._forward(runs))
+            for run in runs:
+                self._computed[problem_of[_root(run)]] += len(run.tokens)
         except BaseException as error:
             self._prefixes.discard(runs)
             count = sum(len(run.tokens) for run in runs)
@@ -173,3 +186,9 @@ class PpmScorer:
         self.stats.tokens_computed += len(tokens)
         return scores.cpu().numpy()
 
+
+def _root(run: Run) -> Run:
+    """Where the tree of a run's problem begins."""
+    while run.parent is not None:
+        run = run.parent
+    return run

@@ -146,9 +146,19 @@ class ScorerModel(_Model[float]):
 
     kind, error, noun = FailureKind.SCORER, ScorerError, "scorer"
 
-    def __init__(self, function: Callable[..., Any], owned: Any = None, release: Callable[[Problem], object] | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        owned: Any = None,
+        release: Callable[[Problem], object] | None = None,
+        tokens_of: Callable[[Problem], int] | None = None,
+    ) -> None:
         super().__init__(function, owned)
-        self._release = release
+        self._release, self._tokens_of = release, tokens_of
+
+    def tokens_of(self, problem: Problem) -> int:
+        """How many tokens the scorer has computed for a problem since it was last released; 0 where it does not say."""
+        return 0 if self._tokens_of is None else int(self._tokens_of(problem))
 
     def release(self, problem: Problem) -> None:
         """Tells the scorer that no partial solution of a problem will come any more, if it wants to know."""
@@ -191,8 +201,9 @@ def scorer_model(scorer: ScorerLike) -> ScorerModel:
     """A scorer by name, a Scorer, or a function scorer(partials)."""
     if isinstance(scorer, str | Path):
         loaded = load_scorer(scorer)
-        return ScorerModel(loaded.score, loaded, getattr(loaded, "release", None))
-    return ScorerModel(_function_of(scorer, "score", "ppm", "scorer(partials)"), release=getattr(scorer, "release", None))
+        return ScorerModel(loaded.score, loaded, getattr(loaded, "release", None), getattr(loaded, "tokens_of", None))
+    function = _function_of(scorer, "score", "ppm", "scorer(partials)")
+    return ScorerModel(function, None, getattr(scorer, "release", None), getattr(scorer, "tokens_of", None))
 
 
 def raised(who: str, error: BaseException) -> str:

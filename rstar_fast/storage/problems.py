@@ -11,7 +11,7 @@ import decimal
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,10 @@ class ProblemFile:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+# What turns a record of a data set into one of this module's fields.
+Translate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
 class _NumberAsWritten(str):
     """A decimal number of a JSON file, its digits kept: "3.10" is another precision than "3.1"."""
 
@@ -67,7 +71,11 @@ class _Row:
     reason: str = ""
 
 
-def read_problems(path: str | Path, *, skip_malformed: bool = False) -> ProblemFile:
+# Reads a file; the flag: with all its columns, whatever they are called.
+Reader = Callable[[Path, bool], Iterator[_Row]]
+
+
+def read_problems(path: str | Path, *, skip_malformed: bool = False, translate: Translate | None = None) -> ProblemFile:
     """Reads the problems of a file.
 
     A problem without an id gets the hash of its question; where that is taken, because the question occurs again, "-2",
@@ -77,20 +85,41 @@ def read_problems(path: str | Path, *, skip_malformed: bool = False) -> ProblemF
     Args:
       path: a .jsonl, .json, .csv or .parquet file in UTF-8.
       skip_malformed: leave malformed records out and list them in `malformed`, instead of raising at the first.
+      translate: gives a record with other fields those of a problem.
 
     Raises:
       InvalidInput: there is no such file, it cannot be read, holds no problems, or holds a malformed record; names the file,
         the line and the reason.
     """
     path = Path(path)
-    reader = _reader_of(path)
-    unit = _unit(path)
+    rows = _reader_of(path)(path, translate is not None)
+    return _collected(rows, str(path), _unit(path), skip_malformed, translate)
+
+
+def problems_of(records: Iterable[Mapping[str, Any]], source: str, *, translate: Translate | None = None) -> ProblemFile:
+    """The problems of records that are read already, as `read_problems` takes them.
+
+    Args:
+      source: where they come from, for errors.
+
+    Raises:
+      InvalidInput: one is malformed, or there are none; names the source, the number of the record and the reason.
+    """
+    rows = (_Row(number, record) for number, record in enumerate(records, 1))
+    return _collected(rows, source, "record", False, translate)
+
+
+def _collected(
+    rows: Iterable[_Row], path: str, unit: str, skip_malformed: bool, translate: Translate | None
+) -> ProblemFile:
     problems: list[Problem] = []
     answers: dict[str, str] = {}
     malformed: list[MalformedRow] = []
     labels: dict[str, dict[str, str]] = {}
     seen: dict[str, int] = {}
-    for row in reader(path):
+    for row in rows:
+        if translate is not None and row.fields is not None:
+            row = _Row(row.line, translate(row.fields))
         problem, answer, reason = _problem_of(row, seen, unit)
         if problem is not None:
             seen[problem.id] = row.line
@@ -118,7 +147,7 @@ def looks_like_problem_file(text: str) -> bool:
     return "\n" not in text and Path(text).suffix.lower() in _READERS
 
 
-def _reader_of(path: Path) -> Callable[[Path], Iterator[_Row]]:
+def _reader_of(path: Path) -> Reader:
     known = ", ".join(_READERS)
     if path.is_dir():
         raise InvalidInput(f"{path} is a folder: give a problem file ({known})")
@@ -232,7 +261,7 @@ def _parse_json(text: str) -> Any:
     return json.loads(text, parse_float=_NumberAsWritten)
 
 
-def _read_jsonl(path: Path) -> Iterator[_Row]:
+def _read_jsonl(path: Path, any_columns: bool) -> Iterator[_Row]:
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
             raw = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
@@ -258,7 +287,7 @@ def _object_row(line: int, value: Any) -> _Row:
     return _Row(line, value) if isinstance(value, dict) else _Row(line, None, f"it is {_kind(value)}, not an object")
 
 
-def _read_json(path: Path) -> Iterator[_Row]:
+def _read_json(path: Path, any_columns: bool) -> Iterator[_Row]:
     text = _decoded(path, path.read_bytes())
     try:
         value = _parse_json(text)
@@ -275,7 +304,7 @@ def _read_json(path: Path) -> Iterator[_Row]:
         yield _object_row(number, record)
 
 
-def _read_csv(path: Path) -> Iterator[_Row]:
+def _read_csv(path: Path, any_columns: bool) -> Iterator[_Row]:
     text = _decoded(path, path.read_bytes(), errors="surrogateescape")
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
@@ -292,7 +321,7 @@ def _read_csv(path: Path) -> Iterator[_Row]:
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
-            if "question" not in header and "problem" not in header:
+            if not any_columns and "question" not in header and "problem" not in header:
                 raise InvalidInput(f"{path} has no column 'question': its first line names {', '.join(map(repr, header[:8]))}")
         elif len(cells) > len(header):
             yield _Row(line, None, f"it has {len(cells)} fields where the first line names {len(header)}")
@@ -311,15 +340,15 @@ def _decoded(path: Path, raw: bytes, errors: str = "strict") -> str:
         raise InvalidInput(f"{path} is not UTF-8 at line {line}: save it as UTF-8") from None
 
 
-def _read_parquet(path: Path) -> Iterator[_Row]:
+def _read_parquet(path: Path, any_columns: bool) -> Iterator[_Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            wanted = [name for name in ("question", "problem", "id", "answer", *_LABELS) if name in names]
-            if "question" not in wanted and "problem" not in wanted:
+            wanted = [name for name in names if any_columns or name in ("question", "problem", "id", "answer", *_LABELS)]
+            if not any_columns and "question" not in wanted and "problem" not in wanted:
                 raise InvalidInput(f"{path} has no column 'question': its columns are {', '.join(map(repr, names[:8]))}")
             number = 0
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
@@ -330,7 +359,7 @@ def _read_parquet(path: Path) -> Iterator[_Row]:
         raise InvalidInput(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[_Row]]] = {
+_READERS: Mapping[str, Reader] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,

@@ -1,0 +1,137 @@
+"""The paper's tables: the policy alone, the best of n by a reward model, tree search with more and more trajectories.
+
+Tables 5 and 6 of rStar-Math compare these (test-time compute), its ablation an outcome reward model with the process preference model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems
+from rstar_fast.evaluation.page import errorbars, write_page
+from rstar_fast.evaluation.tables import Table, share_with_interval
+from rstar_fast.types import InvalidInput, ProgressEvent
+
+TRAJECTORIES = (1, 4, 8, 16, 64)
+ALONE, BEST, SEARCH = "policy alone", "best of {n}", "MCTS, {n} {said}"
+PPM, ORM = "PPM", "ORM"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+      name: what answers.
+      evaluations: reward model -> its evaluation; the policy alone needs none, and stands under "".
+    """
+
+    name: str
+    evaluations: Mapping[str, Evaluation]
+
+
+def paper_table(
+    problems: Problems,
+    out: str | Path,
+    *,
+    answers: Mapping[str, str] | None = None,
+    name: str | None = None,
+    policy: Any = "nano",
+    ppm: Any = "nano",
+    orm: Any = None,
+    trajectories: Sequence[int] = TRAJECTORIES,
+    best_of: int | None = None,
+    file: str | Path | None = None,
+    begun: Callable[[str], Callable[[ProgressEvent], object] | None] | None = None,
+    **settings: Any,
+) -> tuple[Row, ...]:
+    """Evaluates the rows of the table. The answer is that of the solution with the best score, as in the paper.
+
+    Args:
+      problems, answers, name, file, policy, ppm: as `evaluate` takes them.
+      out: the table's folder: a folder for each evaluation, paper.json, paper.html and, with matplotlib, paper.png. It goes on where it
+        was interrupted.
+      orm: a reward model of outcomes to compare with the PPM, given as a PPM is; none when None.
+      trajectories: rollouts of the tree searches.
+      best_of: samples of the best of n; the most trajectories by default.
+      begun: told each evaluation that begins; gives the progress that it is to tell.
+      settings: of `evaluate`, and of the search.
+
+    Raises:
+      InvalidInput: a setting is unusable, or a folder holds something else.
+    """
+    if not trajectories:
+        raise InvalidInput("trajectories is empty: give at least one number of rollouts")
+    for given_twice in ("rollouts", "choice"):
+        if given_twice in settings:
+            raise InvalidInput(f"the table names {given_twice} itself: leave it out of the settings")
+    for rollouts in trajectories:
+        config_of(None, {"rollouts": rollouts})  # before hours of searching
+    data = name or data_name(problems)
+    folder, given = Path(out), given_problems(problems, answers, file)
+    models = {PPM: ppm} | ({ORM: orm} if orm is not None else {})
+    n = best_of or max(trajectories)
+    plan = [(ALONE, "greedy", 1, {"": ppm})]
+    plan += [(BEST.format(n=n), "best_of_n", n, models)]
+    plan += [(SEARCH.format(n=rollouts, said="trajectory" if rollouts == 1 else "trajectories"), "mcts", rollouts, models) for rollouts in sorted(set(trajectories))]
+    rows: list[Row] = []
+    for title, strategy, rollouts, of_row in plan:
+        found = {}
+        for model, scorer in of_row.items():
+            label = f"{title} with {model}" if model else title
+            progress = begun(label) if begun is not None else None
+            to = folder / "-".join(filter(None, (strategy, str(rollouts), model.lower())))
+            asked = {"rollouts": rollouts, "strategy": strategy, **({} if strategy == "greedy" else {"choice": "best_score"})}
+            found[model] = evaluate(given, out=to, name=data, policy=policy, ppm=scorer, progress=progress, **{**settings, **asked})
+        rows.append(Row(title, found))
+        _write(folder, rows, data)
+    return tuple(rows)
+
+
+def paper_tables(rows: Sequence[Row]) -> list[Table]:
+    """The table: accuracy with its interval for each reward model, and the tokens it took."""
+    models = list(dict.fromkeys(model for row in rows for model in row.evaluations if model)) or [PPM]
+    header = ["", *(f"with {model}" for model in models), *(f"tokens, {model}" for model in models)]
+    found = []
+    for row in rows:
+        of_row = [row.evaluations.get(model, row.evaluations.get("")) for model in models]
+        cells = [share_with_interval(one.metrics["accuracy"]) if one is not None else "-" for one in of_row]
+        tokens = [f"{_tokens(one):,.1f}" if one is not None else "-" for one in of_row]
+        found.append([row.name, *cells, *tokens])
+    return [("Accuracy, and tokens generated a problem", [header, *found])]
+
+
+def _tokens(evaluation: Evaluation) -> float:
+    return float(evaluation.summary["spent"]["tokens"] / max(1, evaluation.summary["problems"]["count"]))
+
+
+def _write(folder: Path, rows: Sequence[Row], data: str) -> None:
+    values = {
+        "data": data,
+        "rows": [
+            {
+                "name": row.name,
+                "models": {
+                    model: {"metrics": dict(one.metrics), "spent": one.summary["spent"], "settings": one.summary["settings"]}
+                    for model, one in row.evaluations.items()
+                },
+            }
+            for row in rows
+        ],
+    }
+    lines: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
+    for row in rows:
+        for model, one in row.evaluations.items():
+            if one.accuracy is not None and _tokens(one) > 0:
+                kind = " with ".join(filter(None, (row.name.partition(",")[0], model)))
+                lines.setdefault(kind, []).append((_tokens(one), one.metrics["accuracy"]))
+    notes = [
+        "policy alone: its most likely solution. best of n: of n independent solutions the one that the reward model scores highest. MCTS: of the "
+        "solutions that a tree search with n rollouts finds, the one with the highest score. 95% intervals: bootstrap over problems.",
+    ]
+    plot = errorbars(lines, f"{data}: accuracy against compute", "tokens generated a problem")
+    write_page(folder, "paper", json.loads(json.dumps(values)), f"Test-time compute: {data}", notes, paper_tables(rows), plot)

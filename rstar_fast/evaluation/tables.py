@@ -1,0 +1,77 @@
+"""Evaluations, comparisons and sweeps as tables of text, for a terminal and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rstar_fast.evaluation.api import Evaluation
+from rstar_fast.evaluation.comparing import Comparison, Difference
+
+Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the header
+
+_SAID = {"pass": "any is right", "maj": "majority", "weighted": "PPM-weighted vote", "best": "best PPM score"}
+
+
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    """An evaluation: the choice's accuracy, what other choices among k solutions would have given, levels, types, failures, cost."""
+    summary = evaluation.summary
+    metrics, settings = summary["metrics"], summary["settings"]
+    title = f"{settings['data']}: {settings['strategy']} with {settings['policy']}"
+    accuracy = [["", "right", "95% interval", "problems"], ["accuracy", *_cells(metrics["accuracy"])]]
+    found: list[Table] = [(title, accuracy)]
+    ks = list(dict.fromkeys(name.partition("@")[2] for name in metrics if "@" in name))
+    kinds = [kind for kind in _SAID if any(name.startswith(f"{kind}@") for name in metrics)]
+    if len(ks) > 1:
+        rows = [[f"{kind}@k: {_SAID[kind]}", *(share(metrics[f"{kind}@{k}"]) if f"{kind}@{k}" in metrics else "" for k in ks)] for kind in kinds]
+        found.append(("Of k of a problem's solutions, drawn at random", [["", *(f"k = {k}" for k in ks)], *rows]))
+    for label, name in (("level", "by_level"), ("type", "by_type")):
+        if summary[name]:
+            columns = list(next(iter(summary[name].values())))
+            rows = [[one, *(share(of_label[column]) for column in columns), str(of_label["accuracy"]["problems"])] for one, of_label in summary[name].items()]
+            found.append((f"By {label}", [[label, *columns, "problems"], *rows]))
+    if summary["failures"]:
+        found.append(("Failures", [["reason", "problems"], *([kind, str(count)] for kind, count in summary["failures"].items())]))
+    spent, count = summary["spent"], max(1, summary["problems"]["count"])
+    rows = [[said, f"{spent[name]:,}", f"{spent[name] / count:,.1f}"] for name, said in _SPENT.items()]
+    found.append(("Spent", [["", "in all", "a problem"], *rows, ["wall seconds", f"{summary['wall_seconds']:,.1f}", f"{summary['wall_seconds'] / count:,.2f}"]]))
+    return found
+
+
+_SPENT = {"tokens": "tokens generated", "partials_scored": "partial solutions scored", "steps_run": "steps run"}
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """A comparison: both measures with the difference in points, and how it was decided."""
+    rows = [
+        ["", "first", "second", "difference, points", "95% interval", "second better, worse", "p"],
+        ["accuracy", *_difference(comparison.accuracy)],
+        ["pass@1", *_difference(comparison.pass_at_1)],
+    ]
+    spent = [["", "first", "second"], ["tokens generated", *(f"{tokens:,}" for tokens in comparison.tokens)]]
+    return [(f"{comparison.first} against {comparison.second}, {comparison.problems} problems", rows), ("Spent", spent)]
+
+
+def share(metric: Mapping[str, Any]) -> str:
+    """A metric in a cell."""
+    return "-" if metric["value"] is None else f"{metric['value']:.1%}"
+
+
+def share_with_interval(metric: Mapping[str, Any]) -> str:
+    """A metric in a cell, with its interval."""
+    return "-" if metric["value"] is None else f"{metric['value']:.1%} ({metric['low']:.1%} to {metric['high']:.1%})"
+
+
+def _cells(metric: Mapping[str, Any]) -> list[str]:
+    return [share(metric), f"{metric['low']:.1%} to {metric['high']:.1%}", str(metric["problems"])]
+
+
+def _difference(of: Difference) -> list[str]:
+    return [
+        f"{of.first:.1%}",
+        f"{of.second:.1%}",
+        f"{100 * of.difference:+.1f}",
+        f"{100 * of.low:+.1f} to {100 * of.high:+.1f}",
+        f"{of.wins}, {of.losses}",
+        f"{of.p_value:.4f}" if of.p_value >= 0.0001 else "< 0.0001",
+    ]

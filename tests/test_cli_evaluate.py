@@ -1,0 +1,172 @@
+"""`rstar-fast evaluate` and `compare` as their users meet them. The policy is a small local server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from http_server import Reply, Request, Server
+from typer.testing import CliRunner
+
+from rstar_fast.cli import app, evaluate_command
+from rstar_fast.cli.progress import SearchProgress
+from rstar_fast.types import Finished, ProgressEvent
+
+ASKED: Counter[str] = Counter()
+
+
+async def answer(request: Request) -> Reply:
+    """Completes with the number of the question; every second time, where that is odd, with 0."""
+    question = request.body["prompt"].split("\n")[1]
+    choices = []
+    for index in range(request.body["n"]):
+        ASKED[question] += 1
+        number = int(re.findall(r"\d+", question)[-1])
+        said = 0 if number % 2 and ASKED[question] % 2 == 0 else number
+        choices.append({"index": index, "text": f"so \\boxed{{{said}}}", "finish_reason": "stop", "stop_reason": "<end_of_answer>"})
+    return Reply(json.dumps({"choices": choices, "usage": {"completion_tokens": 4 * len(choices)}}).encode())
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    ASKED.clear()
+    records = [{"id": str(i), "question": f"What is {i}?", "answer": str(i), "level": 1 + i % 2, "type": "number"} for i in range(1, 7)]
+    Path("six.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    with Server(answer).running() as server:
+        yield server
+
+
+class Done:
+    """What a command did."""
+
+    def __init__(self, *arguments: str, code: int = 0) -> None:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+        self.out, self.err = result.stdout, result.stderr
+        assert result.exit_code == code, self.err
+
+
+def evaluate(server: Server, out: str, *options: str, code: int = 0) -> Done:
+    return Done("evaluate", "six.jsonl", "--out", out, "--policy", server.url, *options, code=code)
+
+
+def test_an_evaluation_shows_its_numbers_and_leaves_its_files(server: Server) -> None:
+    done = evaluate(server, "e", "--strategy", "self_consistency", "--rollouts", "3")
+    text = " ".join(done.out.split())
+    assert "six.jsonl: self_consistency with http://127.0.0.1" in text
+    assert "accuracy 100.0% 61.0% to 100.0% 6" in text
+    assert "By level level accuracy pass@1 pass@3 maj@3 problems 1 100.0% 100.0% 100.0% 100.0% 3 2 100.0% 66.7% 100.0% 100.0% 3" in text
+    assert "steps run 0 0.0" in text
+    assert done.out.endswith("results   e\n")
+    assert re.match(r"self_consistency: 6/6 problems", done.err)
+    assert json.loads(Path("e/evaluation.json").read_text())["metrics"]["pass@1"]["value"] == pytest.approx(5 / 6)
+    assert len(Path("e/results.jsonl").read_text().splitlines()) == 6
+
+
+def test_settings_come_from_options_set_and_a_file(server: Server) -> None:
+    Path("settings.yaml").write_text("rollouts: 8\nmax_depth: 3\n")
+    options = ("--strategy", "self_consistency", "--config", "settings.yaml", "--rollouts", "2", "--set", "open_problems=2", "--json")
+    done = evaluate(server, "e", *options)
+    assert json.loads(done.out)["settings"]["search"] == {"rollouts": 2, "max_depth": 3, "open_problems": 2}
+    assert ASKED.total() == 12
+
+
+def test_some_of_the_problems(server: Server) -> None:
+    done = evaluate(server, "e", "--strategy", "greedy", "--sample", "4", "--seed", "3", "--json")
+    summary = json.loads(done.out)
+    assert summary["problems"]["count"] == 4 and len(ASKED) == 4
+    assert {label: part["accuracy"]["problems"] for label, part in summary["by_level"].items()} == {"1": 2, "2": 2}
+
+
+def test_an_interrupted_evaluation_says_how_to_go_on_and_does(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(SearchProgress):
+        def __call__(self, event: ProgressEvent) -> None:
+            super().__call__(event)
+            if isinstance(event, Finished) and self.meter.done == 2:
+                raise KeyboardInterrupt
+
+    options = ("--strategy", "greedy", "--set", "open_problems=1", "--candidates", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command, "SearchProgress", Interrupted)
+        done = evaluate(server, "e", *options, code=130)
+    assert "interrupted: what is done is kept in e; to continue: rstar-fast " in done.err and done.out == ""
+    assert not Path("e/evaluation.json").exists()
+    assert "6/6 problems (2 restored)" in evaluate(server, "e", *options).err
+    assert ASKED.total() == 6
+
+
+def test_a_sweep(server: Server) -> None:
+    done = evaluate(server, "s", "--sweep", "--strategy", "greedy,self_consistency", "--budgets", "1,3")
+    rows = [line.split()[:3] for line in done.out.splitlines() if line.startswith(("greedy", "self"))]
+    assert rows == [["greedy", "1", "100.0%"], ["self_consistency", "1", "50.0%"], ["self_consistency", "3", "100.0%"]]
+    assert done.out.endswith("page      s/sweep.html\n")
+    as_json = evaluate(server, "s", "--sweep", "--strategy", "greedy,self_consistency", "--budgets", "1,3", "--json")
+    assert json.loads(as_json.out) == json.loads(Path("s/sweep.json").read_text())["cells"]
+    assert json.loads(Path("s/sweep.json").read_text())["data"] == "six.jsonl"
+
+
+def test_the_table_of_the_paper(server: Server) -> None:
+    """With the PPM of nano, which is there."""
+    done = evaluate(server, "t", "--table", "paper", "--trajectories", "1", "--candidates", "1")
+    rows = [line for line in done.out.splitlines() if line.startswith(("policy alone", "best of 1", "MCTS, 1 trajectory"))]
+    assert len(rows) == 3 and all("%" in row for row in rows)
+    assert done.out.endswith("page      t/paper.html\n")
+
+
+def test_two_evaluations_are_compared(server: Server) -> None:
+    evaluate(server, "a", "--strategy", "greedy")
+    evaluate(server, "b", "--strategy", "greedy")  # the second time the odd ones are wrong
+    done = Done("compare", "a", "b")
+    text = " ".join(done.out.split())
+    assert "a against b, 6 problems" in text and "accuracy 100.0% 50.0% -50.0" in text and "0, 3 0.2500" in text
+    assert "only the first has right: 3 1, 3, 5" in text and "only the second has right: 0" in text
+    assert json.loads(Done("compare", "a", "b", "--json").out)["lost"] == ["1", "3", "5"]
+    evaluate(server, "c", "--strategy", "greedy", "--sample", "2")
+    assert "left out: 4 only in the first" in Done("compare", "a", "c").out
+
+
+def test_where_every_search_broke_it_fails(server: Server) -> None:
+    done = evaluate(server, "e", "--strategy", "greedy", "--set", "max_depth=1", "--policy", "http://127.0.0.1:9/v1#none", code=1)
+    assert "no search came to its end, the first:" in done.err and "policy" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sweep", "--table", "paper"], "--sweep and --table are two evaluations"),
+        (["--budgets", "1,2"], "--budgets is of a sweep"),
+        (["--orm", "nano"], "--orm is of a table"),
+        (["--sweep", "--rollouts", "2"], "give them as --budgets"),
+        (["--sweep", "--budgets", "1,x"], "--budgets is '1,x': give integers >= 1 with commas"),
+        (["--sweep", "--strategy", "greedy,magic"], "strategy is 'magic'"),
+        (["--table", "paper", "--strategy", "mcts"], "the table names its strategies"),
+        (["--strategy", "magic"], "strategy is 'magic'"),
+        (["--set", "max_depth"], "--set is 'max_depth': give name=value"),
+        (["--set", "max_depth={"], "has no value that can be read"),
+        (["--set", "depth=3"], "unknown search setting 'depth'"),
+        (["--set", "seed=3"], "given by --seed"),
+        (["--sample", "9"], "sample is 9: give 1 to 6"),
+        (["--file", "six.jsonl"], "is no benchmark, so its file cannot be another"),
+    ],
+)
+def test_mistakes_are_one_line(server: Server, options: list[str], said: str) -> None:
+    done = evaluate(server, "e", *options, code=1)
+    assert said in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1 and done.out == ""
+    assert not Path("e").exists() and not server.requests
+
+
+def test_a_name_that_is_nothing(server: Server) -> None:
+    assert "'gsm9k' is no benchmark and no file" in Done("evaluate", "gsm9k", "--out", "e", code=1).err
+    assert "holds no finished evaluation" in Done("compare", "x", "y", code=1).err
+
+
+def test_a_benchmark_by_name_from_a_file(server: Server) -> None:
+    done = Done("evaluate", "gsm8k", "--file", "six.jsonl", "--out", "e", "--policy", server.url, "--strategy", "greedy", "--json")
+    assert json.loads(done.out)["settings"]["data"] == "GSM8K"
