@@ -444,6 +444,7 @@ class SearchStats:
       partials_scored: partial solutions given to the scorer.
       seconds: wall-clock time from the problem's first selection to its result.
       stopped: why it ended early; None when it did not.
+      ppm_tokens: tokens that the scorer computed, shared ones once; 0 when it does not say.
     """
 
     rollouts: int = 0
@@ -455,6 +456,7 @@ class SearchStats:
     partials_scored: int = 0
     seconds: float = 0.0
     stopped: Stopped | None = None
+    ppm_tokens: int = 0
 
 
 class FailureKind(enum.Enum):

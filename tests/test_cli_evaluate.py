@@ -70,6 +70,30 @@ def test_an_evaluation_shows_its_numbers_and_leaves_its_files(server: Server) ->
     assert len(Path("e/results.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.parametrize("given", ["name=x", "out=y", "executor=3", "policy=/nowhere", "sample=1", "answers=z"])
+def test_what_is_no_setting_of_a_search_cannot_be_set(server: Server, given: str) -> None:
+    done = evaluate(server, "e", "--set", given, code=1)
+    assert done.err.startswith(f"error: unknown search setting '{given.partition('=')[0]}': the settings are adaptive, ")
+    assert not Path("e").exists()
+
+
+def test_the_strategy_may_stand_in_the_file_of_settings(server: Server) -> None:
+    Path("settings.yaml").write_text("strategy: self_consistency\nrollouts: 2\n")
+    told = json.loads(evaluate(server, "e", "--config", "settings.yaml", "--sample", "4", "--json").out)["settings"]
+    assert (told["strategy"], told["search"], told["sample"], told["ppm"]) == ("self_consistency", {"rollouts": 2}, 4, None)
+    done = evaluate(server, "p", "--config", "settings.yaml", "--table", "paper", code=1)
+    assert done.err == "error: the table names its strategies itself: leave strategy out of the settings\n"
+
+
+def test_a_folder_is_of_one_set_of_problems(server: Server) -> None:
+    options = ("--strategy", "self_consistency", "--rollouts", "1")
+    evaluate(server, "e", *options)
+    before = Path("e/results.jsonl").read_bytes()
+    done = evaluate(server, "e", *options, "--sample", "4", code=1)
+    assert done.err == "error: e holds an evaluation of other problems, or of others of them: give another folder\n"
+    assert Path("e/results.jsonl").read_bytes() == before
+
+
 def test_settings_come_from_options_set_and_a_file(server: Server) -> None:
     Path("settings.yaml").write_text("rollouts: 8\nmax_depth: 3\n")
     options = ("--strategy", "self_consistency", "--config", "settings.yaml", "--rollouts", "2", "--set", "open_problems=2", "--json")

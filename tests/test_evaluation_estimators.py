@@ -110,3 +110,13 @@ def test_a_subset_has_at_least_one_and_no_more_than_there_are(k: int) -> None:
             estimate()
     with pytest.raises(InvalidInput, match="3 of 2 samples are right"):
         pass_at_k(2, 3, 1)
+
+
+def test_no_estimate_passes_one() -> None:
+    """Sums of doubles would by some bits: a problem all of whose solutions are right is the usual easy one."""
+    for n in range(1, 65):
+        scores = [at / 64 for at in range(n)]
+        for k in range(1, n + 1):
+            assert 1.0 - 1e-12 < best_at_k([True] * n, scores, k) <= 1.0
+            assert majority_at_k([True] * n, [0] * n, k) <= 1.0
+    assert majority_at_k([True] * 31 + [False] * 26, [0] * 31 + [estimators.SILENT] * 26, 32) <= 1.0

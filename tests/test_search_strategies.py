@@ -21,7 +21,7 @@ from rstar_fast import Candidate, Partial, Problem, SearchResult, Stopped, Termi
 from rstar_fast._core import Forest
 from rstar_fast.config import Aggregate, Choice
 from rstar_fast.search import levels
-from rstar_fast.search.adaptive import chance_of_change, regularized_beta, verdict
+from rstar_fast.search.adaptive import chance_of_change, verdict
 from rstar_fast.search.answers import aggregated
 from rstar_fast.storage import Run
 from rstar_fast.types import FailureKind
@@ -248,6 +248,16 @@ def test_a_problem_whose_budget_is_used_up_answers_from_what_it_has(strategy: st
     assert solutions(result) == solutions(whole)
 
 
+def test_samples_that_a_budget_cuts_short_count_as_samples() -> None:
+    """Else the short ones alone would be a problem's samples, and of 16 that were begun two."""
+    whole = search("q", Words(3, empty=0.0), strategy="self_consistency", rollouts=16)
+    found = {
+        search("q", Words(3, empty=0.0), strategy="self_consistency", rollouts=16, budget={"tokens": tokens}).stats.rollouts
+        for tokens in range(1, whole.stats.policy_tokens, 7)
+    }
+    assert found == {16}
+
+
 @pytest.mark.parametrize("strategy", ["mcts", "best_of_n", "self_consistency"])
 def test_rollouts_and_seconds_are_budgets_too(strategy: str) -> None:
     few = search("q", Words(3, empty=0.0), strategy=strategy, rollouts=16, budget={"rollouts": 5})
@@ -287,7 +297,7 @@ def test_what_the_run_has_nothing_left_for_is_recorded_and_searched_later(strate
 def test_the_chance_of_change_is_a_sum_of_binomials(a: int, b: int) -> None:
     """I_1/2(a + 1, b + 1) = P(Bin(a + b + 1, 1/2) > a)."""
     exact = Fraction(sum(math.comb(a + b + 1, k) for k in range(a + 1, a + b + 2)), 2 ** (a + b + 1))
-    assert regularized_beta(0.5, a + 1, b + 1) == pytest.approx(float(exact), rel=1e-9)
+    assert chance_of_change({"4": float(a), "5": float(b)}, a + b) == pytest.approx(float(exact), rel=1e-9)
 
 
 def test_when_a_vote_stands() -> None:

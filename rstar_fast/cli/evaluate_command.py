@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
 from rstar_fast.cli.rendering import one_line, this_command
 from rstar_fast.cli.tables import print_tables
-from rstar_fast.config import Choice
+from rstar_fast.config import Choice, SearchConfig
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import InvalidInput, ProgressEvent
 
@@ -63,8 +64,12 @@ def evaluate(
         **_settings(setting or []),
         **{name: value for name, value in options.items() if value is not None},
     }
-    if "seed" in settings:
-        raise InvalidInput("the seed of an evaluation is given by --seed: leave it out of the settings")
+    _check_settings(settings)
+    if "strategy" in settings:
+        if table is not None:
+            raise InvalidInput("the table names its strategies itself: leave strategy out of the settings")
+        strategy = strategy or str(settings["strategy"])
+        del settings["strategy"]
     from rstar_fast import evaluation
     from rstar_fast.evaluation.api import check_key, data_name, drawn
 
@@ -79,7 +84,7 @@ def evaluate(
             _paper(given, data, out, trajectories, orm, asked, shown, as_json)
         else:
             found = evaluation.evaluate(
-                given, out=out, name=data, strategy=strategy, progress=shown.begin(strategy or ""), **asked
+                given, out=out, name=data, strategy=strategy, sample=sample, progress=shown.begin(strategy or ""), **asked
             )
             shown.close()
             _show_evaluation(found, out, as_json)
@@ -130,6 +135,15 @@ def _check_mode(
         raise InvalidInput("a sweep has several --rollouts: give them as --budgets 1,4,16")
     if table is not None and (strategy is not None or rollouts is not None):
         raise InvalidInput("the table names its strategies and rollouts itself: leave --strategy and --rollouts out, or give --trajectories")
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    if "seed" in settings:
+        raise InvalidInput("the seed of an evaluation is given by --seed: leave it out of the settings")
+    known = {field.name for field in dataclasses.fields(SearchConfig)}
+    for name in settings:
+        if name not in known:
+            raise InvalidInput(f"unknown search setting {name!r}: the settings are {', '.join(sorted(known - {'seed'}))}")
 
 
 def _settings(given: list[str]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
 from rstar_fast.cli.rendering import one_line, result_json, result_lines, this_command
 from rstar_fast.config import Aggregate, Annotation, Choice, SearchConfig, Strategy
-from rstar_fast.evaluation import wilson
+from rstar_fast.evaluation import failed, wilson
 from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file, read_problems
-from rstar_fast.types import AnswerKey, Failure, FailureKind, InvalidInput, Problem, SearchResult
+from rstar_fast.types import AnswerKey, Failure, InvalidInput, Problem, SearchResult
 
 _FAILURES_LISTED = 20
 _FILE_NAME = re.compile(r"[\w./~-]*\w\.[A-Za-z]\w{0,7}")  # one word with a suffix, e.g. problems.txt
@@ -184,7 +184,7 @@ def _summary(results: Iterable[SearchResult], answers: AnswerKey, total: int) ->
         problem_id = result.problem.id
         if result.failure is not None:
             summary.failures[problem_id] = result.failure
-        if problem_id in answers and (result.failure is None or result.failure.kind is FailureKind.NO_ANSWER):
+        if problem_id in answers and not failed(result):
             pairs[problem_id] = (answers[problem_id], result.answer or "")
     if pairs:
         from rstar_fast.grading import grade_many

@@ -73,7 +73,7 @@ def evaluate(
     config: SearchConfig | None = None,
     file: str | Path | None = None,
     sample: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     retry_failed: bool = False,
     progress: Callable[[ProgressEvent], object] | None = None,
     executor: Executor | None = None,
@@ -93,13 +93,15 @@ def evaluate(
       config: settings of the search; single ones (rollouts=16, ...) override it.
       file: a local copy of the benchmark, a file or a data set's folder, instead of the one on the hub.
       sample: only so many of the problems, drawn by `seed`, each level as far as possible with its share.
-      seed: of the problems drawn, of the policy given by name, and of the bootstrap.
+      seed: of the problems drawn, of the policy given by name, and of the bootstrap; that of `config` by default.
       retry_failed: search problems again whose search broke.
       progress: told a `ProgressEvent` at every expansion and finished problem.
 
     Raises:
       InvalidInput: an argument is unusable, a problem lacks its answer, or `out` holds something else.
     """
+    if seed is None:
+        seed = config.seed if isinstance(config, SearchConfig) else 0
     asked = config_of(config, {"seed": seed, **settings, **({} if strategy is None else {"strategy": strategy})})
     given = drawn(given_problems(problems, answers, file), sample, seed)
     check_key(given)
@@ -108,7 +110,7 @@ def evaluate(
         "data": name or data_name(problems),
         "strategy": asked.strategy.value,
         "policy": model_name(policy),
-        "ppm": model_name(ppm),
+        "ppm": model_name(ppm) if asked.needs_scorer else None,
         "sample": sample,
         "seed": seed,
         "search": _unusual(asked),
@@ -116,6 +118,8 @@ def evaluate(
     if retry_failed and folder is not None and (folder / MANIFEST).exists():
         with Run.open(folder, None) as run:
             run.forget_failures()
+    digest = digest_of(given)
+    _check_same_problems(folder, digest)
     clock = _Clock(folder)
     with clock.running():
         results = search(
@@ -129,7 +133,7 @@ def evaluate(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "settings": told,
-        "problems": {"count": len(given.problems), "digest": digest_of(given)},
+        "problems": {"count": len(given.problems), "digest": digest},
         **metrics_of(outcomes, seed),
         "wall_seconds": round(clock.seconds, 3),
         "versions": versions(),
@@ -173,13 +177,32 @@ def load_evaluation(folder: str | Path) -> Evaluation:
         summary = json.loads(path.read_text("utf-8"))
         if summary["format"] != FORMAT:
             raise ValueError(f"its format is {summary['format']!r}")
+        newer = summary["format_version"] > FORMAT_VERSION
+        if not newer and not isinstance(summary["metrics"], dict):
+            raise ValueError("it has no metrics")
     except FileNotFoundError:
         raise InvalidInput(f"{folder} holds no finished evaluation: the same command that began it ends it") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InvalidInput(f"{path} is no evaluation ({error}): evaluate into the folder again") from None
-    if summary["format_version"] > FORMAT_VERSION:
+    if newer:
         raise InvalidInput(f"{path} has format version {summary['format_version']}, this rstar_fast reads up to {FORMAT_VERSION}: upgrade it")
     return Evaluation(summary, tuple(outcomes), folder)
+
+
+def _check_same_problems(folder: Path | None, digest: str) -> None:
+    """Whether an evaluation that the folder holds is of the same problems.
+
+    Raises:
+      InvalidInput: it is of others.
+    """
+    if folder is None:
+        return
+    try:
+        there = json.loads((folder / SUMMARY).read_text("utf-8"))["problems"]["digest"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # none is finished there
+    if there != digest:
+        raise InvalidInput(f"{folder} holds an evaluation of other problems, or of others of them: give another folder")
 
 
 def drawn(given: ProblemFile, sample: int | None, seed: int) -> ProblemFile:
@@ -279,7 +302,7 @@ class _Clock:
         self.seconds = 0.0
         self._searched = False
         if self._path is not None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, TypeError):
                 self.seconds = float(json.loads(self._path.read_text("utf-8")))
 
     def told(self, progress: Callable[[ProgressEvent], object] | None) -> Callable[[ProgressEvent], object]:

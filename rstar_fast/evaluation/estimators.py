@@ -56,7 +56,7 @@ def best_at_k(right: Sequence[bool], scores: Sequence[float], k: int) -> float:
         ways = math.comb(n - better, k) - math.comb(n - better - len(verdicts), k)
         expected += ways / math.comb(n, k) * (sum(verdicts) / len(verdicts))
         better += len(verdicts)
-    return expected
+    return min(1.0, expected)  # sums of doubles may pass it by some bits
 
 
 def majority_at_k(right: Sequence[bool], classes: Sequence[int], k: int, seed: int = 0) -> float:
@@ -80,7 +80,7 @@ def majority_at_k(right: Sequence[bool], classes: Sequence[int], k: int, seed: i
         others = [count for other, count in counts.items() if other != number]
         for votes in range(1, min(counts[number], k) + 1):
             expected += math.comb(counts[number], votes) * _not_beaten(others, silent, k - votes, votes)
-    return expected / math.comb(n, k)
+    return min(1.0, expected / math.comb(n, k))
 
 
 def _not_beaten(others: Sequence[int], silent: int, drawn: int, votes: int) -> float:

@@ -90,6 +90,7 @@ def spent(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """What the problems cost together. Problems are searched side by side: their seconds add up to more than the clock shows."""
     return {
         "tokens": sum(outcome.tokens for outcome in outcomes),
+        "ppm_tokens": sum(outcome.ppm_tokens for outcome in outcomes),
         "partials_scored": sum(outcome.partials_scored for outcome in outcomes),
         "steps_run": sum(outcome.steps_run for outcome in outcomes),
         "problem_seconds": round(math.fsum(outcome.seconds for outcome in outcomes), 3),

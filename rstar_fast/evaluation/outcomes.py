@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from rstar_fast.evaluation.verdicts import failed
 from rstar_fast.grading import classes, grade_many
-from rstar_fast.types import FailureKind, InvalidInput, SearchResult
+from rstar_fast.types import InvalidInput, SearchResult
 
 RESULTS = "results.jsonl"
 
@@ -46,9 +47,9 @@ class Outcome:
       answer: the chosen one; None without.
       right: its verdict. Without an answer it is False; None where the search broke, which says nothing about it.
       failure: why there is no answer: kind and message; None with one.
-      samples: solutions asked for, those that gave no answer included, where they are independent samples of the policy; 0 of a tree.
+      samples: solutions begun, those that gave no answer included, where they are independent samples of the policy; 0 of a tree.
       trajectories: the complete solutions, best score first.
-      tokens, partials_scored, steps_run, seconds: what it cost (`SearchStats`).
+      tokens, ppm_tokens, partials_scored, steps_run, seconds: what it cost (`SearchStats`).
     """
 
     id: str
@@ -61,6 +62,7 @@ class Outcome:
     samples: int
     trajectories: tuple[GradedTrajectory, ...]
     tokens: int
+    ppm_tokens: int
     partials_scored: int
     steps_run: int
     seconds: float
@@ -117,11 +119,12 @@ def outcome_of(result: SearchResult, key: str, labels: Mapping[str, str], indepe
         type=labels.get("type", ""),
         key=key,
         answer=result.answer,
-        right=None if failure is not None and failure.kind is not FailureKind.NO_ANSWER else right,
+        right=None if failed(result) else right,
         failure=None if failure is None else {"kind": failure.kind.value, "message": failure.message},
         samples=stats.rollouts if independent else 0,
         trajectories=trajectories,
         tokens=stats.policy_tokens,
+        ppm_tokens=stats.ppm_tokens,
         partials_scored=stats.partials_scored,
         steps_run=stats.steps_run,
         seconds=round(stats.seconds, 6),

@@ -49,7 +49,7 @@ class Cell:
 
     def to_mapping(self) -> dict[str, Any]:
         """The cell as plain values."""
-        names = ("tokens", "partials_scored", "steps_run", "problem_seconds")
+        names = ("tokens", "ppm_tokens", "partials_scored", "steps_run", "problem_seconds")
         return {
             "strategy": self.strategy,
             "rollouts": self.rollouts,
@@ -130,13 +130,13 @@ def _grid(
 
 def sweep_tables(cells: Sequence[Cell]) -> list[Table]:
     """The grid as a table."""
-    header = ["strategy", "rollouts", "accuracy", "pass@1", "pass@most", "tokens", "partials scored", "steps run", "seconds", "failed"]
+    header = ["strategy", "rollouts", "accuracy", "pass@1", "pass@most", "tokens", "PPM tokens", "partials scored", "steps run", "seconds", "failed"]
     rows = []
     for cell in cells:
         metrics, per = cell.evaluation.metrics, cell.to_mapping()["per_problem"]
         passes = [name for name in metrics if name.startswith("pass@")]
         of_pass = [share(metrics[passes[0]]), share(metrics[passes[-1]])] if passes else ["-", "-"]
-        numbers = [f"{per[name]:,.1f}" for name in ("tokens", "partials_scored", "steps_run")] + [f"{per['problem_seconds']:.2f}"]
+        numbers = [f"{per[name]:,.1f}" for name in ("tokens", "ppm_tokens", "partials_scored", "steps_run")] + [f"{per['problem_seconds']:.2f}"]
         failed = sum(cell.evaluation.summary["failures"].values())
         rows.append([cell.strategy, str(cell.rollouts), share_with_interval(metrics["accuracy"]), *of_pass, *numbers, str(failed)])
     return [("Accuracy against compute, a problem", [header, *rows])]

@@ -38,7 +38,7 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
     return found
 
 
-_SPENT = {"tokens": "tokens generated", "partials_scored": "partial solutions scored", "steps_run": "steps run"}
+_SPENT = {"tokens": "tokens generated", "ppm_tokens": "tokens that the PPM computed", "partials_scored": "partial solutions scored", "steps_run": "steps run"}
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:

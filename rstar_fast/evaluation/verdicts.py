@@ -14,8 +14,8 @@ def correctness(answers: Sequence[str], results: Sequence[SearchResult]) -> list
       answers: the key of each of the results.
 
     Returns:
-      [N] verdicts. A problem that failed because no solution gave an answer is wrong; one that failed for another reason (the
-      policy, the scorer or the sandbox failed) says nothing about the search and is None.
+      [N] verdicts. A problem that failed because no solution gave an answer, or as the run's budget was used up, is wrong; one that
+      failed for another reason (the policy, the scorer or the sandbox failed) says nothing about the search and is None.
     """
     from rstar_fast.grading import grade_many
 
@@ -27,5 +27,5 @@ def correctness(answers: Sequence[str], results: Sequence[SearchResult]) -> list
 
 
 def failed(result: SearchResult) -> bool:
-    """Whether a search broke: it failed for another reason than that no solution gave an answer."""
-    return result.failure is not None and result.failure.kind is not FailureKind.NO_ANSWER
+    """Whether a search broke: it failed for another reason than that no solution gave an answer within the budgets."""
+    return result.failure is not None and result.failure.kind not in (FailureKind.NO_ANSWER, FailureKind.BUDGET)

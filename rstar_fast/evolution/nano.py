@@ -22,7 +22,7 @@ from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
-_TRAIN_LEVELS = (2, 3, 3, 4, 4, 4, 4, 4, 4, 5)  # of the training problems: most are of the first level that is not worked
+_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 4, 4, 5)  # of the training problems: most are of the first level that is not worked
 _HELDOUT_LEVELS = (1, 2, 3, 4, 4, 4, 4, 5)  # where the rounds are to make a difference, the most are measured
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+
+import mpmath
 
 from rstar_fast.config import Choice, SearchConfig
 from rstar_fast.types import Stopped, Tree
-
-_ITERATIONS = 200
-_TINY = 1e-300
 
 
 def verdict(votes: Mapping[str, float], choice: Choice, observations: int, most: float, least_gain: float) -> Stopped | None:
@@ -40,7 +38,7 @@ def chance_of_change(votes: Mapping[str, float], observations: int) -> float:
     With a and b the counts of the two leading answers, the share of the first among the two has the posterior
     Beta(a + 1, b + 1), and P = I_1/2(a + 1, b + 1) is the chance that it lies below one half (Aggarwal et al. 2023, "Let's Sample
     Step by Step: Adaptive-Consistency", arXiv 2305.11860, equation 2). Weighted votes stand for counts in proportion:
-    a = observations * weight / sum of the weights, which for a majority is the count itself.
+    a = observations * weight / sum of the weights, which for a majority of samples is the count itself.
 
     Args:
       votes: the weight of each distinct answer, largest first.
@@ -50,34 +48,7 @@ def chance_of_change(votes: Mapping[str, float], observations: int) -> float:
     if total <= 0.0:
         return 0.5
     a, b, *_ = [*(observations * weight / total for weight in votes.values()), 0.0, 0.0]
-    return regularized_beta(0.5, a + 1.0, b + 1.0)
-
-
-def regularized_beta(x: float, a: float, b: float) -> float:
-    """I_x(a, b), the regularized incomplete beta function, for 0 < x < 1 and a, b > 0.
-
-    The continued fraction DLMF 8.17.22, evaluated by Lentz's method; where it converges slowly, by I_x(a, b) = 1 - I_1-x(b, a).
-    """
-    if x > (a + 1.0) / (a + b + 2.0):
-        return 1.0 - regularized_beta(1.0 - x, b, a)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
-    c, d = 1.0, 1.0 / _away_from_zero(1.0 - (a + b) * x / (a + 1.0))
-    value = d
-    for m in range(1, _ITERATIONS):
-        for term in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1.0 / _away_from_zero(1.0 + term * d)
-            c = _away_from_zero(1.0 + term / c)
-            value *= c * d
-        if abs(c * d - 1.0) < 1e-15:
-            break
-    return front * value
-
-
-def _away_from_zero(value: float) -> float:
-    return value if abs(value) > _TINY else _TINY
+    return float(mpmath.betainc(a + 1.0, b + 1.0, 0.0, 0.5, regularized=True))
 
 
 def most_of_tree(tree: Tree, shares: list[float], config: SearchConfig, rollouts: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -130,9 +131,12 @@ async def asearch(
             strategy = TreeSearch if config.strategy is Strategy.MCTS else LevelSearch
 
             def settled(result: SearchResult) -> None:
-                keep(result)
-                if scorer is not None:
-                    scorer.release(result.problem)
+                if scorer is None:
+                    keep(result)
+                    return
+                stats = dataclasses.replace(result.stats, ppm_tokens=scorer.tokens_of(result.problem))
+                keep(dataclasses.replace(result, stats=stats))
+                scorer.release(result.problem)
 
             await strategy(config, expander, dialect, spending, progress).run(to_do, settled)
         found: Sequence[SearchResult] = run.read(asked) if run is not None else [results[problem.id] for problem in asked]

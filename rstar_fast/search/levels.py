@@ -263,6 +263,10 @@ class LevelSearch:
         if used_up is not None:
             if walk.asks or problem.begun < problem.allotted:
                 problem.stopped = used_up
+            if self._samples:  # those that are cut short have come to an end without an answer: else the short ones alone would count
+                cut = sum(count for _, count in walk.asks)
+                problem.rollouts += cut
+                self._spending.count(rollouts=cut)
             return True
         return not walk.asks and not (self._config.adaptive and self._draws_on(walk))
 

@@ -45,7 +45,7 @@ _TRAJECTORY = pa.struct(
 _VOTE = pa.struct([("answer", pa.string()), ("weight", pa.float64())])
 _STATS = pa.struct([*((name, pa.int64()) for name in _COUNTS), ("seconds", pa.float64())])
 
-# Results of earlier versions have no column `stopped`: it is the last, so that their records are those of FIRST_SCHEMA.
+# Results of earlier versions lack the last two columns, so that their records are those of FIRST_SCHEMA.
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -60,9 +60,11 @@ SCHEMA = pa.schema(
         *((f"tree_{name}", pa.list_(pa.from_numpy_dtype(dtype))) for name, dtype in _NUMERIC.items()),
         *((f"tree_{name}", pa.binary()) for name in _BLOBS),
         ("stopped", pa.string()),
+        ("ppm_tokens", pa.int64()),
     ]
 )
-FIRST_SCHEMA = SCHEMA.remove(len(SCHEMA) - 1)
+_LATER = ("stopped", "ppm_tokens")
+FIRST_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in _LATER])
 
 # Arrow strings are UTF-8, which has no lone surrogates; models and users produce them nevertheless.
 _MARK = "\U0010ffff"  # a code point that Unicode sets aside for uses like this one
@@ -107,6 +109,7 @@ def to_row(result: SearchResult) -> pa.RecordBatch:
     arrays += _tree_arrays(result.tree)
     stopped = result.stats.stopped
     arrays.append(pa.array([None if stopped is None else stopped.value], pa.string()))
+    arrays.append(pa.array([result.stats.ppm_tokens], pa.int64()))
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -140,7 +143,7 @@ def _tree_arrays(tree: Tree | None) -> list[pa.Array]:
 
 def from_row(table: pa.Table | pa.RecordBatch, row: int) -> SearchResult:
     """The result in a row; it keeps nothing of the table alive."""
-    names = SCHEMA.names if "stopped" in table.schema.names else FIRST_SCHEMA.names
+    names = SCHEMA.names if _LATER[-1] in table.schema.names else FIRST_SCHEMA.names
     values = {name: table.column(name)[row] for name in names}
     plain = {name: value.as_py() for name, value in values.items() if not name.startswith("tree_")}
     kind = plain["failure_kind"]
@@ -151,14 +154,14 @@ def from_row(table: pa.Table | pa.RecordBatch, row: int) -> SearchResult:
         trajectories=tuple(_trajectory(trajectory) for trajectory in plain["trajectories"]),
         votes={unescape(vote["answer"]): vote["weight"] for vote in plain["votes"]},
         tree=_tree(values),
-        stats=stats_of(plain["stats"], plain.get("stopped")),
+        stats=stats_of(plain["stats"], plain.get("stopped"), plain.get("ppm_tokens")),
         failure=None if kind is None else Failure(FailureKind(kind), unescape(plain["failure_message"])),
     )
 
 
-def stats_of(row: dict[str, Any], stopped: str | None) -> SearchStats:
-    """The stats in a row's columns `stats` and `stopped`."""
-    return SearchStats(**row, stopped=None if stopped is None else Stopped(stopped))
+def stats_of(row: dict[str, Any], stopped: str | None, ppm_tokens: int | None) -> SearchStats:
+    """The stats in a row's columns `stats`, `stopped` and `ppm_tokens`."""
+    return SearchStats(**row, stopped=None if stopped is None else Stopped(stopped), ppm_tokens=ppm_tokens or 0)
 
 
 def read_record(payload: bytes) -> pa.RecordBatch:
@@ -167,7 +170,7 @@ def read_record(payload: bytes) -> pa.RecordBatch:
         return pa.ipc.read_record_batch(pa.py_buffer(payload), SCHEMA)
     except pa.ArrowInvalid:  # it has fewer columns: an earlier version wrote it
         row = pa.ipc.read_record_batch(pa.py_buffer(payload), FIRST_SCHEMA)
-        return pa.RecordBatch.from_arrays([*row.columns, pa.nulls(1, pa.string())], schema=SCHEMA)
+        return pa.RecordBatch.from_arrays([*row.columns, *(pa.nulls(1, SCHEMA.field(name).type) for name in _LATER)], schema=SCHEMA)
 
 
 def _trajectory(row: dict[str, Any]) -> Trajectory:

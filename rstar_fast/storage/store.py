@@ -160,11 +160,9 @@ class Store:
 
     def stats(self) -> Iterator[tuple[str, SearchStats]]:
         """Problem id and stats of every result, without their trees."""
-        for table in self.tables(["id", "stats", "stopped"]):
-            columns = [table.column(name).to_pylist() for name in ("id", "stats")]
-            stopped = table.column("stopped").to_pylist() if "stopped" in table.column_names else [None] * len(table)
-            for problem_id, stats, why in zip(*columns, stopped, strict=True):
-                yield unescape(problem_id), stats_of(stats, why)
+        for table in self.tables(["id", "stats", "stopped", "ppm_tokens"]):
+            for row in table.to_pylist():
+                yield unescape(row["id"]), stats_of(row["stats"], row.get("stopped"), row.get("ppm_tokens"))
 
     def row(self, problem_id: str, columns: Sequence[str]) -> pa.Table:
         """One problem's row, as `tables` gives it; columns of records are whole."""
