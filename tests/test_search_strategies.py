@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched_forest import Watched
 
 import rstar_fast
 from rstar_fast import Candidate, Partial, Problem, SearchResult, Stopped, Terminal
-from rstar_fast._core import Forest
 from rstar_fast.config import Aggregate, Choice
 from rstar_fast.search import levels
 from rstar_fast.search.adaptive import chance_of_change, verdict
@@ -400,37 +400,6 @@ def test_a_run_that_is_continued_goes_on_with_its_pool(strategy: str, tmp_path: 
 
 
 # --- ends of all kinds ---------------------------------------------------------------------------------------------------
-
-
-class Watched:
-    """The forest, and how often each leaf was handed out and given back."""
-
-    def __init__(self) -> None:
-        self.handed_out, self.given_back = Counter[int](), Counter[int]()
-
-    def __call__(self, **rules: Any) -> Watched:
-        self._forest = Forest(**rules)
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._forest, name)
-
-    def claim(self, *arguments: Any) -> Any:
-        tickets = self._forest.claim(*arguments)
-        self.handed_out.update(tickets.tolist())
-        return tickets
-
-    def expand(self, tickets: Any, *columns: Any) -> Any:
-        self.given_back.update(tickets.tolist())
-        return self._forest.expand(tickets, *columns)
-
-    def close(self, ticket: int, *why: Any) -> None:
-        self.given_back[ticket] += 1
-        self._forest.close(ticket, *why)
-
-    def cancel(self, ticket: int) -> None:
-        self.given_back[ticket] += 1
-        self._forest.cancel(ticket)
 
 
 class Breaks(Words):

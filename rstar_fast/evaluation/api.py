@@ -18,6 +18,7 @@ from rstar_fast.evaluation.benchmarks import BENCHMARKS, benchmark_named, load_p
 from rstar_fast.evaluation.metrics import metrics_of
 from rstar_fast.evaluation.outcomes import RESULTS, Outcome, outcome_of, read_outcomes
 from rstar_fast.search import search
+from rstar_fast.search.api import merged_settings, model_name
 from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.storage.manifest import FILE as MANIFEST
@@ -251,9 +252,7 @@ def config_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> Searc
     Raises:
       InvalidInput: one is unknown or out of its range, two do not fit, or the search would be shown the key.
     """
-    if config is not None and not isinstance(config, SearchConfig):
-        raise InvalidInput(f"config is {config!r}: give a SearchConfig, or its settings one by one, e.g. rollouts=16")
-    merged = SearchConfig.from_mapping(settings) if config is None else config.replace(**settings)
+    merged = merged_settings(config, settings)
     if merged.annotation is not Annotation.INFERENCE:
         raise InvalidInput(f'annotation is "{merged.annotation.value}": an evaluation searches without the key, give "inference"')
     return merged
@@ -264,11 +263,6 @@ def _unusual(config: SearchConfig) -> dict[str, Any]:
     usual = SearchConfig().to_mapping()
     elsewhere = ("seed", "strategy")
     return {name: value for name, value in config.to_mapping().items() if value != usual[name] and name not in elsewhere}
-
-
-def model_name(model: Any) -> str:
-    """A model's name for the record: as it was given, or that of its function or class."""
-    return str(model) if isinstance(model, str | Path) else getattr(model, "__qualname__", type(model).__qualname__)
 
 
 def digest_of(given: ProblemFile) -> str:

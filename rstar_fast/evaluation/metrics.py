@@ -25,7 +25,7 @@ class Samples:
         self.right = [t.right for t in each] + [False] * silent
         self.classes = [t.group for t in each] + [SILENT] * silent
         self.scores = [-math.inf if t.score is None else t.score for t in each] + [-math.inf] * silent
-        # As Choice.MARGINAL_VOTE weighs them; of independent samples every share is 1.
+        # As Choice.MARGINAL_VOTE weighs them; of independent samples all shares are alike.
         beliefs = [0.0 if t.score is None else t.share * min(1.0, max(0.0, (1.0 + t.score) / 2.0)) for t in each]
         self.weights = beliefs + [0.0] * silent
 

@@ -93,7 +93,7 @@ async def asearch(
 ) -> SearchResult | Sequence[SearchResult]:
     """`search` as a coroutine."""
     asked = _problems(problems)
-    config = _settings(config, settings)
+    config = merged_settings(config, settings)
     _check_executor(executor)
     reward = _reward(config.annotation, answers, asked)
     distinct = list({problem.id: problem for problem in asked}.values())
@@ -224,7 +224,12 @@ def _check_executor(executor: Executor | None) -> None:
         raise InvalidInput(f"executor is {executor!r}: give an object with run_batch(programs), e.g. a Sandbox")
 
 
-def _settings(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:
+def merged_settings(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:
+    """A search's settings: those of `config`, single ones overriding it.
+
+    Raises:
+      InvalidInput: `config` is none, or a setting is unknown or out of its range.
+    """
     if config is None:
         return SearchConfig.from_mapping(settings)
     if not isinstance(config, SearchConfig):
@@ -283,16 +288,17 @@ def _valuation(scorer: ScorerModel | None, reward: TerminalReward | None) -> Val
 
 def _manifest(config: SearchConfig, policy: PolicyLike, ppm: ScorerLike) -> dict[str, Any]:
     """What makes two runs the same: the settings and the models' names."""
-    ppm_name = _name(ppm) if config.needs_scorer else None
+    ppm_name = model_name(ppm) if config.needs_scorer else None
     settings, usual = config.recorded(), SandboxConfig().to_mapping()
     # Of the sandbox what may change a result, where it is not as usual.
     unusual = {name: settings["sandbox"][name] for name in _LIMITS if settings["sandbox"][name] != usual[name]}
     del settings["sandbox"]
     settings.pop("run_budget", None)  # it says how many are searched, not how: a run may be given more
-    return {"search": settings | ({"sandbox": unusual} if unusual else {}), "policy": _name(policy), "ppm": ppm_name}
+    return {"search": settings | ({"sandbox": unusual} if unusual else {}), "policy": model_name(policy), "ppm": ppm_name}
 
 
-def _name(model: Any) -> str:
+def model_name(model: Any) -> str:
+    """A model's name for the record: as it was given, or that of its function or class."""
     if isinstance(model, str | Path):
         return str(model)
     return getattr(model, "__qualname__", type(model).__qualname__)

@@ -265,3 +265,8 @@ class Ground:
             problem.stats, rollouts=problem.rollouts, seconds=time.monotonic() - problem.started, stopped=stopped
         )
         return result_of(problem.problem, tree, trajectories, self._config, stats, problem.failure)
+
+
+def parts_of(count: int, parts: int) -> list[int]:
+    """So many divided into parts, as evenly as may be."""
+    return [count // parts + (k < count % parts) for k in range(parts)]

@@ -25,7 +25,7 @@ from rstar_fast.search.answers import aggregated, choice_of, vote
 from rstar_fast.search.budgets import Spending
 from rstar_fast.search.dialect import Dialect, NodeRecord
 from rstar_fast.search.expand import Child, Expander, Growth, Leaf
-from rstar_fast.search.ground import Claim, Ground, OpenProblem
+from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
 _LANES = 2  # parts of the open problems: while one is in the policy, another's code runs
@@ -166,8 +166,7 @@ class LevelSearch:
         at_once = self._config.open_problems
         if self._samples:
             at_once = max(1, at_once * self._config.candidates // self._spending.rollouts_each)
-        parts = [part for k in range(_LANES) if (part := at_once // _LANES + (k < at_once % _LANES))]
-        lanes = {asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts}
+        lanes = {asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts_of(at_once, _LANES) if part}
         try:
             while lanes:
                 # Not gather alone: of an interrupt in a lane it would raise it once more, where asyncio is about to close.

@@ -15,7 +15,7 @@ from rstar_fast.search.answers import choice_of, tree_shares, vote
 from rstar_fast.search.budgets import Spending
 from rstar_fast.search.dialect import Dialect, NodeRecord
 from rstar_fast.search.expand import Expander, Leaf
-from rstar_fast.search.ground import Claim, Ground, OpenProblem
+from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
 # Batches under way at a time: while one is in the policy, another's code runs.
@@ -100,7 +100,7 @@ class TreeSearch:
                 return
             opened = self._ground.open(problem)
             opened.begun = self._portion(opened.allotted)
-            parts = _parts(opened.begun, self._config.trees)
+            parts = parts_of(opened.begun, self._config.trees)
             numbers = [self._ground.add_tree(opened, part) for part in parts if part]
             self._open.update(dict.fromkeys(numbers, opened))
             self._running[opened] = set(numbers)
@@ -193,7 +193,7 @@ class TreeSearch:
         problem.allotted += more
         portion = self._portion(left or more)
         problem.begun += portion
-        for number, part in zip(problem.trees, _parts(portion, len(problem.trees)), strict=True):
+        for number, part in zip(problem.trees, parts_of(portion, len(problem.trees)), strict=True):
             if part:
                 self._forest.extend(number, part)
                 self._running[problem].add(number)
@@ -208,8 +208,3 @@ class TreeSearch:
         if result.stats.stopped in (Stopped.DECIDED, Stopped.SMALL_GAIN):
             self._spending.pool += problem.allotted - problem.rollouts
         return result
-
-
-def _parts(rollouts: int, trees: int) -> list[int]:
-    """Rollouts divided among trees, as evenly as may be."""
-    return [rollouts // trees + (k < rollouts % trees) for k in range(trees)]
