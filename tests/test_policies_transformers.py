@@ -16,12 +16,15 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rstar_fast import nano, steps
 from rstar_fast.policies import load_policy
 from rstar_fast.policies.checkpoint import load_model, load_tokenizer
+from rstar_fast.policies.prompt_cache import PromptCache
 from rstar_fast.policies.sampler import Sampler, uniforms
 from rstar_fast.policies.transformers import TransformersPolicy
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, Problem
@@ -210,6 +213,82 @@ def test_other_callers_of_the_model_keep_causal_attention(tokenizer: Any) -> Non
         torch.testing.assert_close(model(input_ids=ids).logits, before, atol=1e-4, rtol=1e-4)
 
 
+# Prompts of which something is known
+
+
+def grown(tokenizer: Any, partial: Partial, steps_: Sequence[str]) -> list[list[int]]:
+    """The prompts of a partial and of each one step longer."""
+    return [prompts_of(tokenizer, [Partial(partial.problem, partial.solution + "".join(steps_[:n]))])[0] for n in range(len(steps_) + 1)]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("room", [0, 20_000, 10**9])
+def test_what_is_known_of_prompts_changes_no_sample(name: str, room: int, tokenizer: Any) -> None:
+    plain = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0)
+    sampler = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(room))
+    branches = [grown(tokenizer, partial, ["x = 4\n<end_of_step>\n", "y = 5 * x\n<end_of_step>\n"]) for partial in PARTIALS]
+    longer, other = branches[0][1] + [9, 9], branches[0][0] + [8]
+    asked = [  # of each call the prompts and whose they are: they grow from call to call
+        [(0, branches[0][0]), (0, branches[0][0])],
+        [(0, branches[0][1]), (1, branches[1][0]), (1, branches[1][1]), (2, branches[2][0])],
+        [(1, branches[1][2]), (0, longer), (2, branches[2][2]), (0, other)],
+    ]
+    for number, call in enumerate(asked):
+        of_call, prompts = zip(*call, strict=True)
+        of_prompt = [keys(2, 10 * number + i) for i in range(len(prompts))]
+        for mine, expected in zip(sampler.sample(prompts, of_prompt, 9, of_call), plain.sample(prompts, of_prompt, 9), strict=True):
+            same(mine, expected)
+
+
+def test_of_a_longer_prompt_only_what_is_new_is_computed(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler(random_model("qwen2"), tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(10**9))
+    first, second, third = grown(tokenizer, MIDDLE, ["x = 4\n<end_of_step>\n", "y = 5 * x\n<end_of_step>\n"])
+    passes: list[tuple[int, ...]] = []
+    forward = Sampler._forward
+
+    def seen(self: Sampler, ids: torch.Tensor, *others: Any) -> torch.Tensor:
+        passes.append(tuple(ids.shape))
+        return forward(self, ids, *others)
+
+    def computed(prompts: list[list[int]], owners: list[str]) -> list[tuple[int, ...]]:
+        passes.clear()
+        sampler.sample(prompts, [keys(1)] * len(prompts), 1, owners)
+        return list(passes)
+
+    monkeypatch.setattr(Sampler, "_forward", seen)
+    assert computed([first], ["a"]) == [(1, len(first))]
+    assert computed([first, third], ["a", "a"]) == [(2, len(third) - len(first))]  # the first's last token: for its logits
+    assert computed([second], ["b"]) == [(1, len(second))]  # of another owner
+    assert computed([second, third, third], ["a", "b", "c"]) == [(1, len(third)), (2, len(third) - len(second))]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 1), min_size=1, max_size=6)), max_size=30), st.integers(0, 400))
+def test_the_longest_beginning_is_found_and_the_room_is_kept(asked: list[tuple[int, list[int]]], room: int) -> None:
+    """Against a list in order of use."""
+    cache = PromptCache(room)
+    known: list[tuple[int, list[int]]] = []  # the least recently used first
+    for owner, tokens in asked:
+        found = cache.longest(owner, np.array(tokens, np.int32))
+        begins = [entry for entry in known if entry[0] == owner and entry[1] == tokens[: len(entry[1])]]
+        if begins:
+            longest = max(begins, key=lambda entry: len(entry[1]))
+            known.remove(longest)
+            known.append(longest)
+            length = min(len(longest[1]), len(tokens) - 1)
+            if length:
+                assert found is not None and found[0, 0, :, 0].tolist() == longest[1][:length]
+        if not begins or len(tokens) == 1:
+            assert found is None
+        tensor = torch.tensor(tokens, dtype=torch.float32).view(1, 1, -1, 1).expand(2, 1, -1, 2).clone()  # 16 bytes a token
+        cache.add(owner, np.array(tokens, np.int32), tensor)
+        if (owner, tokens) not in known and 16 * len(tokens) <= room:
+            known.append((owner, tokens))
+            while sum(16 * len(text) for _, text in known) > room:
+                known.pop(0)
+    kept = {(owner, key) for owner, of_owner in cache._of_owner.items() for key in of_owner}
+    assert kept == {(owner, np.array(tokens, np.int32).tobytes()) for owner, tokens in known} == set(cache._tensors)
+
+
 # Stop strings, on a model whose next token follows from its last
 
 CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n", "é"]
@@ -381,9 +460,9 @@ def test_no_more_rows_than_allowed_are_generated_at_a_time(
     rows: list[int] = []
     sample = Sampler.sample
 
-    def counted(self: Sampler, prompts: Any, keys: Any, max_tokens: Any) -> Any:
+    def counted(self: Sampler, prompts: Any, keys: Any, *others: Any) -> Any:
         rows.append(sum(map(len, keys)))
-        return sample(self, prompts, keys, max_tokens)
+        return sample(self, prompts, keys, *others)
 
     monkeypatch.setattr(Sampler, "sample", counted)
     for mine, others in zip(propose(policy(max_rows=max_rows), PARTIALS, 5), expected, strict=True):
@@ -432,6 +511,7 @@ def test_bfloat16_runs(tokenizer: Any) -> None:
         {"top_k": -1},
         {"max_step_tokens": 0},
         {"max_rows": 0},
+        {"prompt_cache_mb": -1},
     ],
 )
 def test_bad_settings_are_refused(policy: Callable[..., TransformersPolicy], settings: dict[str, Any]) -> None:

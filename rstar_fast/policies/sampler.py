@@ -1,14 +1,14 @@
 """The sampling loop: many prompts at once, each prompt computed once for its n samples, stop strings exact.
 
-Shapes: B prompts, R rows still generated (one per sample at first), T positions computed so far, V tokens in the
-vocabulary.
+Shapes: B prompts, R rows still generated (one per sample at first), T positions computed so far, the last S of them by one pass,
+V tokens in the vocabulary.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import eager_mask
 
 from rstar_fast.policies.checkpoint import cache_argument
+from rstar_fast.policies.prompt_cache import PromptCache
 from rstar_fast.types import Candidate
 
 _GROUPED_ATTENTION = "rstar_fast_grouped"
@@ -34,6 +35,7 @@ class Sampler:
       tokenizer: its tokenizer.
       stops: strings that end a continuation.
       temperature, top_p, top_k: as TransformersPolicy.
+      prompts: where the keys and values of prompts are kept; without it, and where layers differ, each prompt is computed anew.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Sampler:
         temperature: float,
         top_p: float,
         top_k: int,
+        prompts: PromptCache | None = None,
     ) -> None:
         self._model, self._tokenizer, self._stops = model, tokenizer, tuple(stops)
         self._temperature, self._top_p, self._top_k = temperature, top_p, top_k
@@ -53,6 +56,7 @@ class Sampler:
         # Whether every layer sees all that stands before: then a mask made once and grown by a column serves them all.
         # Other models (sliding windows) get what is padding, and make the masks of their layers themselves.
         self._sees_all = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+        self._prompts = prompts if self._sees_all else None
         capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
         if model.device.type == "cpu" and self._sees_all and not capped:
             AttentionInterface.register(_GROUPED_ATTENTION, grouped_attention)
@@ -79,7 +83,11 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(
-        self, prompts: Sequence[Sequence[int] | np.ndarray], keys: Sequence[np.ndarray], max_tokens: int | Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int] | np.ndarray],
+        keys: Sequence[np.ndarray],
+        max_tokens: int | Sequence[int],
+        owners: Sequence[Hashable] | None = None,
     ) -> list[list[Candidate]]:
         """Samples continuations of each prompt.
 
@@ -87,12 +95,14 @@ class Sampler:
           prompts: B token sequences, none empty.
           keys: for each prompt [n] uint64, the randomness of each of its samples; n may differ.
           max_tokens: most tokens of a continuation, >= 1; one number, or one for each prompt.
+          owners: what each prompt belongs to, such as its problem: it is taken to begin like prompts of the same. By default they
+            belong together.
 
         Returns:
           For each prompt its candidates, in the order of their keys.
         """
         device = self._model.device
-        logits, cache, mask, positions = self._prefill(prompts)
+        logits, cache, mask, positions = self._begun(prompts, owners or [None] * len(prompts))
         counts = [len(of_prompt) for of_prompt in keys]
         prompt_of = np.repeat(np.arange(len(prompts)), counts)  # of each sample
         copies = torch.from_numpy(prompt_of).to(device)
@@ -135,35 +145,84 @@ class Sampler:
         ends = np.cumsum(counts).tolist()
         return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
-    def _prefill(
-        self, prompts: Sequence[Sequence[int] | np.ndarray]
+    def _begun(
+        self, prompts: Sequence[Sequence[int] | np.ndarray], owners: Sequence[Hashable]
     ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
-        """Computes the prompts, padded on the left: last logits [B, V], cache, mask, last positions [B].
+        """As `_prefill`, of what of the prompts is not known yet."""
+        if self._prompts is None:
+            return self._prefill(prompts, [None] * len(prompts))
+        tokens = [np.asarray(prompt, np.int32) for prompt in prompts]
+        known = [self._prompts.longest(owner, prompt) for owner, prompt in zip(owners, tokens, strict=True)]
+        parts: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
+        logits: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
+        # Whole prompts and single steps apart: padded to the same length, the steps would cost what the prompts do.
+        for rows in ([i for i, part in enumerate(known) if part is None], [i for i, part in enumerate(known) if part is not None]):
+            if not rows:
+                continue
+            of_rows, cache, mask, positions = self._prefill([tokens[i] for i in rows], [known[i] for i in rows])
+            computed = [part[..., : cache.get_seq_length(), :] for layer in cache.layers for part in (layer.keys, layer.values)]
+            if len({part.shape for part in computed}) > 1:
+                self._prompts = None
+                return self._begun(prompts, owners)
+            together = torch.stack(computed, 1)
+            for row, i in enumerate(rows):
+                seen = mask[row, 0, 0] == 0
+                parts[i], logits[i] = together[row][:, :, seen], of_rows[row]
+                self._prompts.add(owners[i], tokens[i], parts[i])
+        cache, seen = self._cache_of(parts)
+        positions = torch.tensor([len(prompt) - 1 for prompt in prompts], device=seen.device)
+        return torch.stack(logits), cache, self._additive(seen, 1), positions
+
+    def _prefill(
+        self, prompts: Sequence[Sequence[int] | np.ndarray], known: Sequence[torch.Tensor | None]
+    ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
+        """Computes the prompts but for what is known of each: last logits [B, V], cache, mask, last positions [B].
 
         The mask is what the next token adds to its scores [B, 1, 1, T]; where layers differ, 1 for what is no padding [B, T].
         """
-        model, longest = self._model, max(map(len, prompts))
+        model = self._model
+        new = [prompt[0 if part is None else part.shape[2] :] for prompt, part in zip(prompts, known, strict=True)]
+        longest = max(map(len, new))
         ids = np.zeros((len(prompts), longest), np.int64)
         real = np.zeros((len(prompts), longest), bool)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = prompt
-            real[row, longest - len(prompt) :] = True
-        positions = np.maximum(np.cumsum(real, 1) - 1, 0)
+        for row, tokens in enumerate(new):
+            ids[row, longest - len(tokens) :] = tokens
+            real[row, longest - len(tokens) :] = True
         seen = torch.from_numpy(real).to(model.device)
-        mask = self._additive(seen) if self._sees_all else seen.long()
-        cache = DynamicCache(config=model.config)
-        if self._sees_all:
-            cache.layers = [_BlockLayer() for _ in cache.layers]
-        at = torch.from_numpy(positions).to(model.device)
-        logits = self._forward(torch.from_numpy(ids).to(model.device), mask, at, cache)
-        return logits, cache, mask[:, :, -1:, :] if self._sees_all else mask, at[:, -1]
+        if any(part is not None for part in known):
+            cache, before = self._cache_of(known)
+            seen = torch.cat([before, seen], 1)
+        else:
+            cache = DynamicCache(config=model.config)
+            if self._sees_all:
+                cache.layers = [_BlockLayer() for _ in cache.layers]
+        positions = (seen.cumsum(1) - 1).clamp_(min=0)[:, -longest:]
+        mask = self._additive(seen, longest) if self._sees_all else seen.long()
+        logits = self._forward(torch.from_numpy(ids).to(model.device), mask, positions, cache)
+        return logits, cache, mask[:, :, -1:, :] if self._sees_all else mask, positions[:, -1]
 
-    def _additive(self, seen: torch.Tensor) -> torch.Tensor:
-        """[B, T] bool -> [B, 1, T, T]: what each token of a prompt adds to its scores."""
-        length = seen.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
+    def _cache_of(self, parts: Sequence[torch.Tensor | None]) -> tuple[DynamicCache, torch.Tensor]:
+        """A cache with what is known of prompts, [2 * layers, K, T, D] each, padded on the left; [B, T] bool: what is no padding."""
+        some = next(part for part in parts if part is not None)
+        tensors, heads, _, size = some.shape
+        lengths = [0 if part is None else part.shape[2] for part in parts]
+        longest = max(lengths)
+        together = some.new_zeros(len(parts), tensors, heads, -(-longest // _CACHE_BLOCK) * _CACHE_BLOCK, size)
+        seen = torch.zeros(len(parts), longest, dtype=torch.bool, device=some.device)
+        for row, (part, length) in enumerate(zip(parts, lengths, strict=True)):
+            if part is not None:
+                together[row, :, :, longest - length : longest] = part
+                seen[row, longest - length :] = True
+        cache = DynamicCache(config=self._model.config)
+        cache.layers = [_BlockLayer.of(together[:, at], together[:, at + 1], longest) for at in range(0, tensors, 2)]
+        return cache, seen
+
+    def _additive(self, seen: torch.Tensor, new: int) -> torch.Tensor:
+        """[B, T] bool -> [B, 1, S, T]: what each of the last S = `new` tokens adds to its scores."""
+        at = seen.shape[1] - new
+        causal = torch.ones(new, seen.shape[1], dtype=torch.bool, device=seen.device).tril(at)
         visible = seen[:, None, None, :] & causal
-        visible |= torch.eye(length, dtype=torch.bool, device=seen.device)  # padding sees itself: a row of nothing is NaN
+        visible |= causal.triu(at)  # padding sees itself: a row of nothing is NaN
         dtype = self._model.dtype
         return torch.zeros(visible.shape, dtype=dtype, device=seen.device).masked_fill_(~visible, torch.finfo(dtype).min)
 
@@ -229,6 +288,14 @@ class _BlockLayer(DynamicLayer):
     """A cache layer that grows by blocks, so that a new token does not copy all keys and values before it."""
 
     _used = 0
+
+    @classmethod
+    def of(cls, keys: torch.Tensor, values: torch.Tensor, used: int) -> Self:
+        """A layer that holds keys and values [B, K, >= used, D] already, the first `used` of each."""
+        layer = cls()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values, layer._used = keys, values, used
+        return layer
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from rstar_fast import steps
 from rstar_fast.policies.checkpoint import context_tokens, load_model, load_tokenizer
+from rstar_fast.policies.prompt_cache import PromptCache
 from rstar_fast.policies.sampler import Sampler
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong
@@ -36,6 +37,8 @@ class TransformersPolicy:
       top_k: sample from so many most likely tokens; 0: from all.
       max_step_tokens: most tokens of a step, >= 1.
       max_rows: most sequences generated at a time, >= 1; bounds the memory of keys and values.
+      prompt_cache_mb: most MB of keys and values of prompts that are kept, so that of a leaf's prompt only the last step is computed;
+        0: none.
 
     Raises:
       InvalidInput: a setting is out of its range.
@@ -52,6 +55,7 @@ class TransformersPolicy:
         top_k: int = 0,
         max_step_tokens: int = 512,
         max_rows: int = 512,
+        prompt_cache_mb: int = 512,
     ) -> None:
         if not 0 <= temperature < math.inf or not 0 < top_p <= 1 or top_k < 0:
             raise InvalidInput(
@@ -59,10 +63,13 @@ class TransformersPolicy:
             )
         if max_step_tokens < 1 or max_rows < 1:
             raise InvalidInput(f"max_step_tokens={max_step_tokens}, max_rows={max_rows}: give integers >= 1")
+        if prompt_cache_mb < 0:
+            raise InvalidInput(f"prompt_cache_mb={prompt_cache_mb}: give an integer >= 0")
         self._tokenizer, self._seed = PieceTokenizer(tokenizer), seed
         self._max_step_tokens, self._max_rows = max_step_tokens, max_rows
         self._context = context_tokens(model)
-        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k)
+        known = PromptCache(prompt_cache_mb * 1_000_000) if prompt_cache_mb else None
+        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k, known)
         self._asked: Counter[bytes] = Counter()
         # One thread: the model is not shared between batches.
         self._thread = ThreadPoolExecutor(1, "rstar_fast.policy")
@@ -92,7 +99,8 @@ class TransformersPolicy:
         for batch in self._batches(prompts, keys):
             of_batch = [prompts[i] for i, _ in batch]
             room = [min(self._context - len(prompt), self._max_step_tokens) for prompt in of_batch]
-            samples = self._sampler.sample(of_batch, [part for _, part in batch], room)
+            owners = [distinct[i].problem for i, _ in batch]
+            samples = self._sampler.sample(of_batch, [part for _, part in batch], room, owners)
             for (i, _), of_prompt in zip(batch, samples, strict=True):
                 answers[i] += of_prompt
         number = {partial: i for i, partial in enumerate(distinct)}
