@@ -17,7 +17,8 @@ from rstar_fast.evolution.config import PAPER_ROUNDS, may_change, read_settings,
 from rstar_fast.evolution.page import tables, write_page
 from rstar_fast.evolution.stages import Stage, opened
 from rstar_fast.evolution.summary import digests_of
-from rstar_fast.nano import LEVELS, WORKED_LEVELS, generate
+from rstar_fast.nano import FLUENT_LEVELS, LEVELS, WORKED_LEVELS, generate
+from rstar_fast.nano.lessons import read_last, worked
 from rstar_fast.training import nano as bootstrap
 from rstar_fast.types import Candidate, InvalidInput, Problem, RstarError
 
@@ -382,9 +383,10 @@ def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp
         assert all(set(row) == {"question", "id", "answer", "level"} for row in rows)
         assert not any(marker in json.dumps(row) for row in rows for marker in steps.MARKERS)
     assert config.base_data is not None
-    level_of = {steps.prompt_of(r.problem.question): r.level for r in generate("train", 60, 1, levels=WORKED_LEVELS)}
-    base = [json.loads(line) for line in Path(config.base_data).read_text("utf-8").splitlines()]
-    assert {level_of[row["prompt"]] for row in base} == set(WORKED_LEVELS)
+    base = {json.loads(line)["completion"] for line in Path(config.base_data).read_text("utf-8").splitlines()}
+    assert base == {r.solution for r in read_last()} and {r.level for r in read_last()} == set(WORKED_LEVELS)
+    asked = {json.loads(line)["question"] for line in Path(config.problems).read_text("utf-8").splitlines()}
+    assert len(asked) == 60 and not asked & {r.problem.question for r in read_last()}
 
 
 def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path) -> None:
@@ -405,8 +407,8 @@ def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path
 
 
 def test_a_worked_program_of_a_harder_level_is_refused() -> None:
-    with pytest.raises(ValueError, match="a worked program of level 4"):
-        nano.worked(generate("train", 2, 0, levels=(3, 4)))
+    with pytest.raises(ValueError, match="a worked program of level 5"):
+        worked(generate("train", 2, 0, levels=(4, 5)))
 
 
 def test_the_bootstrap_reads_no_worked_program_of_a_harder_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -416,7 +418,7 @@ def test_the_bootstrap_reads_no_worked_program_of_a_harder_level(monkeypatch: py
 
     def marked(*arguments: Any, **settings: Any) -> list[Any]:
         records = generate(*arguments, **settings)
-        return [r if r.level in WORKED_LEVELS else dataclasses.replace(r, solution=r.solution.replace("print", canary)) for r in records]
+        return [r if r.level in FLUENT_LEVELS else dataclasses.replace(r, solution=r.solution.replace("print", canary)) for r in records]
 
     def lesson_of(record: Any) -> str:
         read.append(real(record))

@@ -1,29 +1,31 @@
 """The evolution of nano: its problem files, from the generator, and its settings.
 
-The bootstrap policy has seen worked programs of easy levels. What is made here for training has questions and answers of all levels,
-and worked programs of those easy levels only (the control's data): what the rounds learn at harder levels comes from their search.
+What is made here for training has questions and answers of all levels, and the worked programs that the bootstrap policy has read last
+(the control's data): what the rounds learn comes from their search.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import yaml
 
-from rstar_fast import steps
 from rstar_fast.config.base import check_integer
 from rstar_fast.evolution.config import EvolutionConfig
 from rstar_fast.evolution.stages import FILE as EVOLUTION_FILE
-from rstar_fast.nano import BOOTSTRAP, EVOLUTION, WORKED_LEVELS, Record, generate, generator
+from rstar_fast.nano import BOOTSTRAP, EVOLUTION, Record, generate, generator
+from rstar_fast.nano.lessons import lines, read_last, worked
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
-_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 4, 4, 5)  # of the training problems: most are of the first level that is not worked
-_HELDOUT_LEVELS = (1, 2, 3, 4, 4, 4, 4, 5)  # where the rounds are to make a difference, the most are measured
+# Most problems, of those trained on and those measured on, are where the bootstrap policy sometimes succeeds.
+_TRAIN_LEVELS = (1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5)
+_HELDOUT_LEVELS = (1, 2, 3, 4, 4, 4, 4, 5)
 
 
 def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200, seed: int = 0) -> EvolutionConfig:
@@ -50,9 +52,12 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
             raise InvalidInput(f"{out} was begun with {there}, not {asked}: continue it with the same, or give another folder")
         if there != asked:
             (folder / _MADE).unlink(missing_ok=True)
-            write_whole(paths["train.jsonl"], _problems(generate("train", problems, seed, levels=_TRAIN_LEVELS)))
+            base = read_last()
+            known = {record.problem.question for record in base}
+            fresh = (r for r in generate("train", problems + len(base), seed, levels=_TRAIN_LEVELS) if r.problem.question not in known)
+            write_whole(paths["train.jsonl"], _problems(list(islice(fresh, problems))))
             write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed, levels=_HELDOUT_LEVELS)))
-            write_whole(paths["base.jsonl"], worked(generate("train", problems, seed + 1, levels=WORKED_LEVELS)))
+            write_whole(paths["base.jsonl"], worked(base))
             write_whole(folder / _MADE, json.dumps(asked))
     except OSError as error:
         raise InvalidInput(f"{out} cannot be used for an evolution: {error}; give another folder") from error
@@ -71,20 +76,4 @@ def _made(folder: Path) -> dict[str, object] | None:
 
 def _problems(records: Sequence[Record]) -> str:
     """Questions with their keys and levels, one JSON object a line; no solutions."""
-    return _lines({"question": r.problem.question, "id": r.problem.id, "answer": r.answer, "level": r.level} for r in records)
-
-
-def worked(records: Sequence[Record]) -> str:
-    """Worked programs as SFT data.
-
-    Raises:
-      ValueError: one is of a level whose programs nano may learn from its own search only.
-    """
-    hard = [record.level for record in records if record.level not in WORKED_LEVELS]
-    if hard:
-        raise ValueError(f"a worked program of level {hard[0]}: only those of levels {WORKED_LEVELS} may be trained on")
-    return _lines({"prompt": steps.prompt_of(r.problem.question), "completion": r.solution, "problem": r.problem.id} for r in records)
-
-
-def _lines(rows: Iterable[Mapping[str, object]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return lines({"question": r.problem.question, "id": r.problem.id, "answer": r.answer, "level": r.level} for r in records)

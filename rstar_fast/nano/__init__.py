@@ -3,11 +3,23 @@
 from pathlib import Path
 
 from rstar_fast.nano.generator import FAMILIES, LEVELS, SPLITS, Record, generate
+from rstar_fast.nano.lessons import FLUENT_LEVELS, WORKED_LEVELS
 
-WORKED_LEVELS: tuple[int, ...] = (1, 2, 3)  # whose worked programs are trained on; those of the others nano finds by its own search
 BOOTSTRAP: Path = Path(__file__).parent / "bootstrap"  # the policy with which evolution starts
 EVOLUTION: Path = Path(__file__).parent / "evolution.yaml"
 POLICY: Path = Path(__file__).parent / "policy"
 PPM: Path = Path(__file__).parent / "ppm"
 
-__all__ = ["BOOTSTRAP", "EVOLUTION", "FAMILIES", "LEVELS", "POLICY", "PPM", "SPLITS", "WORKED_LEVELS", "Record", "generate"]
+__all__ = [
+    "BOOTSTRAP",
+    "EVOLUTION",
+    "FAMILIES",
+    "FLUENT_LEVELS",
+    "LEVELS",
+    "POLICY",
+    "PPM",
+    "SPLITS",
+    "WORKED_LEVELS",
+    "Record",
+    "generate",
+]

@@ -1,8 +1,10 @@
 """Trains the bootstrap policy of nano from nothing: worked programs of easy levels, and questions of all levels.
 
     python -m rstar_fast.training.nano policy --out DIR --tokens 14000000 --minutes 45 --seed 0
+    python -m rstar_fast.training.nano bootstrap --policy DIR --out BOOTSTRAP
 
-What it will know of harder levels comes from its own search (`evolve`), and from nothing else.
+The second trains it on a few hundred programs of the level above. What it will know of harder levels comes from its own search
+(`evolve`), and from nothing else.
 
 DIR then holds a checkpoint that transformers loads as it is, a log (log.jsonl), and the state from which `--resume` goes on.
 Shapes: B sequences of a batch, L tokens of the longest of them.
@@ -24,12 +26,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rstar_fast import steps
-from rstar_fast.nano import FAMILIES, WORKED_LEVELS, Record, generate
+from rstar_fast.nano import EVOLUTION, FAMILIES, FLUENT_LEVELS, Record, generate
+from rstar_fast.nano.lessons import read_last, worked
+from rstar_fast.storage.atomic import write_whole
 from rstar_fast.training.muon import has_bfloat16, optimizers_for
+from rstar_fast.training.policy import train_policy
 from rstar_fast.types import InvalidInput
 
 END_OF_TEXT = "<|endoftext|>"
@@ -111,7 +117,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
 def lesson_of(record: Record) -> str:
     """What the bootstrap policy reads of a record: the prompt, and the worked solution where the level is an easy one."""
     prompt = steps.prompt_of(record.problem.question)
-    return prompt + record.solution if record.level in WORKED_LEVELS else prompt
+    return prompt + record.solution if record.level in FLUENT_LEVELS else prompt
 
 
 def _without_markers(text: str) -> Iterator[str]:
@@ -157,7 +163,7 @@ def encode(
     }
     encoded = []
     for record, tokens in zip(records, tokenizer([lesson_of(record) for record in records])["input_ids"], strict=True):
-        if record.level not in WORKED_LEVELS:
+        if record.level not in FLUENT_LEVELS:
             encoded.append((np.array(tokens, np.uint16), np.full(len(tokens), question_weight, np.float32)))
             continue
         ids = np.array([*tokens, tokenizer.eos_token_id], np.uint16)
@@ -236,7 +242,7 @@ class PolicyTrainer:
             self.plan = state["plan"]
         else:
             self.plan = self._plan()
-        held_out = encode(self.tokenizer, generate("heldout", 100, settings.seed, levels=WORKED_LEVELS), settings.question_weight)
+        held_out = encode(self.tokenizer, generate("heldout", 100, settings.seed, levels=FLUENT_LEVELS), settings.question_weight)
         self.held_out = self._collated(held_out)
         self.digits = torch.tensor(self.tokenizer.convert_tokens_to_ids(list("0123456789")), device=self.device)
 
@@ -315,7 +321,7 @@ class PolicyTrainer:
         foreseen = logits.argmax(-1) == tokens[:, 1:]
         counts = (weights[:, 1:] == 1.0) & torch.isin(tokens[:, 1:], self.digits)
         all_right = (foreseen | ~counts).all(1).float()
-        by_level = [round(float(all_right[at :: len(WORKED_LEVELS)].mean()), 3) for at in range(len(WORKED_LEVELS))]
+        by_level = [round(float(all_right[at :: len(FLUENT_LEVELS)].mean()), 3) for at in range(len(FLUENT_LEVELS))]
         self._log(heldout_loss=round(float(loss_of(self.model, tokens, weights)), 4), digits_right_by_level=by_level)
 
     def _log(self, **values: Any) -> None:
@@ -347,6 +353,15 @@ class PolicyTrainer:
         copy.save_pretrained(self.out)
 
 
+def train_bootstrap(policy: Path, out: Path) -> None:
+    """Trains a policy on the programs that the bootstrap policy reads last, as a round of the evolution trains one."""
+    out.mkdir(parents=True, exist_ok=True)
+    data = out.with_name(f"{out.name}.jsonl")
+    write_whole(data, worked(read_last()))
+    settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))["policy_training"]
+    train_policy(data, out, policy=str(policy), **settings)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rstar_fast.training.nano", description="Train the nano checkpoints.")
@@ -359,7 +374,13 @@ def main(arguments: list[str] | None = None) -> None:
     for field in dataclasses.fields(PolicySettings):
         kind = int if isinstance(field.default, int) else float
         policy.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    bootstrap = commands.add_parser("bootstrap", help="train the policy on a little of the level above")
+    bootstrap.add_argument("--policy", type=Path, required=True, help="folder of the policy's checkpoint")
+    bootstrap.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; the data goes to a file beside it")
     given = vars(parser.parse_args(arguments))
+    if given["command"] == "bootstrap":
+        train_bootstrap(given["policy"], given["out"])
+        return
     torch.set_num_threads(given["threads"])
     settings = PolicySettings(**{field.name: given[field.name] for field in dataclasses.fields(PolicySettings)})
     PolicyTrainer(given["out"], settings, given["resume"], given["device"]).run()

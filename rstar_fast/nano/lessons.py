@@ -1,0 +1,37 @@
+"""The worked programs that nano may learn from: none of a level that its own search is to open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from rstar_fast import steps
+from rstar_fast.nano.generator import Record, generate
+
+# The levels whose worked programs any training may read. The bootstrap policy has read a great many of the fluent ones and a few
+# hundred of the last: there it succeeds sometimes, as a large model does where it has to think. Those of the other levels nano finds
+# by its own search.
+FLUENT_LEVELS: tuple[int, ...] = (1, 2, 3)
+WORKED_LEVELS: tuple[int, ...] = (*FLUENT_LEVELS, 4)
+
+
+def read_last() -> list[Record]:
+    """The worked programs that the bootstrap policy has read last, ten of each family at the last worked level."""
+    return generate("train", 250, 11, levels=WORKED_LEVELS[-1:]) + generate("train", 62, 12, levels=(1, 2, 3, 3))
+
+
+def worked(records: Sequence[Record]) -> str:
+    """Worked programs as SFT data.
+
+    Raises:
+      ValueError: one is of a level whose programs nano may learn from its own search only.
+    """
+    hard = [record.level for record in records if record.level not in WORKED_LEVELS]
+    if hard:
+        raise ValueError(f"a worked program of level {hard[0]}: only those of levels {WORKED_LEVELS} may be trained on")
+    return lines({"prompt": steps.prompt_of(r.problem.question), "completion": r.solution, "problem": r.problem.id} for r in records)
+
+
+def lines(rows: Iterable[Mapping[str, object]]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
