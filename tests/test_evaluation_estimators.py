@@ -95,7 +95,10 @@ def test_what_is_too_much_to_count_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     assert drawn == pytest.approx(majority_at_k(verdicts, classes, 5), abs=0.04)  # four standard errors
     weights = [1.0] * 170 + [0.0] * 130  # the right ones' weight decides, wherever there is one
     assert weighted_at_k(verdicts, classes, weights, 5) == pytest.approx(pass_at_k(300, 170, 5), abs=0.02)
-    assert weighted_at_k(verdicts, classes, weights, 5, seed=1) == weighted_at_k(verdicts, classes, weights, 5, seed=1)
+    once = weighted_at_k(verdicts, classes, weights, 5, seed=1), weighted_at_k(verdicts[165:175], classes[165:175], weights[165:175], 5)
+    monkeypatch.setattr(estimators, "_DRAWN_AT_ONCE", 700)  # a few subsets at a time
+    again = weighted_at_k(verdicts, classes, weights, 5, seed=1), weighted_at_k(verdicts[165:175], classes[165:175], weights[165:175], 5)
+    assert once == pytest.approx(again, abs=1e-12)
 
 
 @pytest.mark.parametrize("k", [0, 3])

@@ -12,8 +12,8 @@ from scripted import Scripted, problems, scorer_of
 import rstar_fast
 from rstar_fast.evaluation import Evaluation, load_evaluation
 from rstar_fast.evaluation.api import drawn
-from rstar_fast.evaluation.metrics import counts_up_to
-from rstar_fast.evaluation.outcomes import Outcome
+from rstar_fast.evaluation.metrics import counts_up_to, metrics_of
+from rstar_fast.evaluation.outcomes import GradedTrajectory, Outcome
 from rstar_fast.types import AnswerKey, Finished, InvalidInput, Problem, ProgressEvent
 
 GIVEN = problems(a1x="1/2", a2y="3", b1x="5", b2y="7")
@@ -137,6 +137,28 @@ def test_what_broke_is_searched_again_when_asked(tmp_path: Path) -> None:
     )
     assert set(mended.asked) == {"What is b2y?"}
     assert found.summary["failures"] == {} and found.outcomes[3].right is True
+
+
+def test_what_the_budget_of_the_run_cut_short_is_searched_again_when_asked(tmp_path: Path) -> None:
+    """It has an answer, which stands, but not all its rollouts."""
+
+    def found(policy: Scripted, **settings: Any) -> Evaluation:
+        return rstar_fast.evaluate(problems(a="1"), out=tmp_path / "e", policy=policy, ppm=scorer_of({}), rollouts=4, candidates=2, **settings)
+
+    script = {"What is a?": ["1", "1"]}
+    short = found(Scripted(script), run_budget={"tokens": 5})
+    assert short.outcomes[0].answer == "1" and short.outcomes[0].stopped == "run budget" and short.summary["stopped"] == {"run budget": 1}
+    assert found(again := Scripted({})).outcomes == short.outcomes and not again.asked
+    whole = found(Scripted(script), retry_failed=True)
+    assert whole.outcomes[0].answer == "1" and whole.outcomes[0].stopped is None and whole.summary["stopped"] == {}
+
+
+def test_where_problems_have_fewer_solutions_it_is_said() -> None:
+    outcomes = [Outcome("a", "", "", "1", "1", True, None, n, tuple(GradedTrajectory("1", 0, True, None) for _ in range(n)), 0, 0, 0, 0, 0.0) for n in (1, 4, 2)]
+    metrics = metrics_of(outcomes)["metrics"]
+    assert {name: metric.get("fewer") for name, metric in metrics.items()} == {
+        "accuracy": None, "pass@1": 0, "pass@2": 1, "maj@2": 1, "pass@4": 2, "maj@4": 2,
+    }  # fmt: skip
 
 
 def test_a_folder_is_that_of_one_evaluation(tmp_path: Path) -> None:

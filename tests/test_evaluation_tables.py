@@ -109,6 +109,15 @@ def test_beams_are_as_wide_as_divides_what_a_sweep_gives_them(tmp_path: Path) ->
     assert [(cell.rollouts, width) for cell, width in zip(cells, widths, strict=True)] == [(1, 1), (4, 4), (6, 2)]
 
 
+def test_what_only_some_strategies_have_is_theirs_alone(tmp_path: Path) -> None:
+    cells = Swept(tmp_path / "s", strategies=["mcts", "self_consistency", "greedy", "dvts"], budgets=[1, 4], trees=2, adaptive=True).cells
+    found = {(cell.strategy, cell.rollouts): cell.evaluation.summary["settings"]["search"] for cell in cells}
+    assert {cell: (of.get("trees", 1), of.get("adaptive", False)) for cell, of in found.items()} == {
+        ("mcts", 1): (1, True), ("mcts", 4): (2, True), ("self_consistency", 1): (1, True), ("self_consistency", 4): (1, True),
+        ("greedy", 1): (1, False), ("dvts", 1): (1, False), ("dvts", 4): (1, False),
+    }  # fmt: skip
+
+
 def test_a_sweep_without_matplotlib_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     Swept(tmp_path / "s")
@@ -121,7 +130,8 @@ def test_a_sweep_without_matplotlib_says_so(tmp_path: Path, monkeypatch: pytest.
     [
         ({"strategies": ["greedy", "magic"]}, "strategy is 'magic'"),
         ({"strategies": []}, "needs strategies and budgets"),
-        ({"budgets": [0]}, "rollouts is 0: give an integer >= 1"),
+        ({"budgets": [0]}, "budget is 0: give an integer >= 1"),
+        ({"least_gain": 2.0}, "least_gain is 2.0"),
         ({"rollouts": 3}, "give them as budgets"),
     ],
 )
@@ -154,7 +164,15 @@ def test_the_table_of_the_paper(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({"trajectories": []}, "trajectories is empty"), ({"trajectories": [0]}, "rollouts is 0"), ({"choice": "majority"}, "choice itself")]
+    ("settings", "said"),
+    [
+        ({"trajectories": []}, "trajectories is empty"),
+        ({"trajectories": [0]}, "trajectories is 0"),
+        ({"choice": "majority"}, "choice itself"),
+        ({"best_of": 0}, "best_of is 0"),
+        ({"best_of": 20_000}, "rollouts is 20000: give at most 16384"),
+        ({"trees": 2}, 'trees is 2 with strategy="greedy"'),
+    ],
 )
 def test_a_bad_table_is_named_before_it_begins(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=said):

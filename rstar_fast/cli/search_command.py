@@ -46,7 +46,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Seeds the policy.")] = None,
     skip_malformed: Annotated[bool, typer.Option("--skip-malformed", help="Leave malformed lines out, and list them.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Search failed problems of the run again, but for those without an answer.")
+        bool, typer.Option("--retry-failed", help="Search failed problems of the run again, and those its budget cut short; not those without an answer.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON, one line each.")] = False,
 ) -> None:

@@ -173,7 +173,7 @@ class SearchConfig(Mapped):
             raise InvalidInput(f'annotation="{annotation}" with strategy="{name}", which the PPM guides: give "inference" or "ppm"')
         if self.strategy is not Strategy.MCTS and self.rollouts > _MOST_SOLUTIONS:
             raise InvalidInput(f'rollouts is {self.rollouts}: give at most {_MOST_SOLUTIONS} with strategy="{name}"')
-        if self.strategy is not Strategy.MCTS and self.trees != 1:
+        if not self.strategy.takes_trees and self.trees != 1:
             raise InvalidInput(f'trees is {self.trees} with strategy="{name}": only "mcts" has several trees, give 1')
         if self.trees > self.rollouts:
             raise InvalidInput(f"trees is {self.trees} and rollouts is {self.rollouts}: give each tree a rollout at least")
@@ -182,7 +182,7 @@ class SearchConfig(Mapped):
                 f'rollouts is {self.rollouts} and candidates is {self.candidates}: with strategy="{name}" '
                 "rollouts / candidates beams go on, give a multiple of candidates"
             )
-        if self.adaptive and (self.annotation.needs_key or self.strategy.takes_beams or self.strategy is Strategy.GREEDY):
+        if self.adaptive and (self.annotation.needs_key or not self.strategy.may_adapt):
             raise InvalidInput(
                 f'adaptive is true with annotation="{annotation}" and strategy="{name}": it is for annotation="inference" '
                 'and strategy="mcts", "best_of_n" or "self_consistency"'

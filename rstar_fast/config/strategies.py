@@ -31,6 +31,16 @@ class Strategy(enum.Enum):
     def takes_beams(self) -> bool:
         return self in (Strategy.BEAM, Strategy.DVTS)
 
+    @property
+    def takes_trees(self) -> bool:
+        """Whether a problem may have several trees."""
+        return self is Strategy.MCTS
+
+    @property
+    def may_adapt(self) -> bool:
+        """Whether a problem may end when its vote stands: solutions come one after the other."""
+        return self in (Strategy.MCTS, Strategy.BEST_OF_N, Strategy.SELF_CONSISTENCY)
+
 
 class Aggregate(enum.Enum):
     """How the score of a solution, in [-1, 1], is made of the PPM's scores s of its steps."""

@@ -95,7 +95,7 @@ def evaluate(
       file: a local copy of the benchmark, a file or a data set's folder, instead of the one on the hub.
       sample: only so many of the problems, drawn by `seed`, each level as far as possible with its share.
       seed: of the problems drawn, of the policy given by name, and of the bootstrap; that of `config` by default.
-      retry_failed: search problems again whose search broke.
+      retry_failed: search problems again whose search broke or was cut short by the run's budget.
       progress: told a `ProgressEvent` at every expansion and finished problem.
 
     Raises:
@@ -244,6 +244,12 @@ def check_key(given: ProblemFile) -> None:
             f"{len(missing)} of {len(given.problems)} problems have no answer, the first has the id {missing[0]!r}: "
             "an evaluation grades against a key, give each record an 'answer'"
         )
+
+
+def search_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `evaluate`'s settings that are of the search."""
+    own = ("policy", "ppm", "sample", "retry_failed", "executor", "config")
+    return {name: value for name, value in settings.items() if name not in own}
 
 
 def config_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ SILENT = -1  # the class of a sample without an answer
 _MOST_SUBSETS = 5_000  # that are enumerated
 _RESAMPLES = 2_000  # where there are more: the standard error of a problem's value is at most 0.011
 _MOST_EXACT = 256  # samples for which votes are counted; the numbers of subsets of so many are exact enough in doubles
+_DRAWN_AT_ONCE = 1 << 18  # numbers in memory
 _SAME = 1e-12  # sums of weights that differ by less are a tie
 
 
@@ -119,24 +120,34 @@ def weighted_at_k(
     of_class[np.arange(n), columns] = 1.0
     is_right = np.zeros(len(labels))
     np.maximum.at(is_right, columns, np.asarray(right, np.float64))
-    chosen = _subsets(n, k, seed)
-    sums = (chosen * np.asarray(weights, np.float64)) @ of_class
-    # A class that no sample of the subset gives is out of the vote, and silence always is.
-    sums[(chosen @ of_class == 0.0) | (labels == SILENT)] = -1.0
-    best = sums.max(axis=1, keepdims=True)
-    winners = (sums >= best - _SAME * np.maximum(1.0, best)) & (best >= 0.0)
-    return float(((winners * is_right).sum(axis=1) / np.maximum(1, winners.sum(axis=1))).mean())
+    shares = []
+    for chosen in _subsets(n, k, seed):
+        sums = (chosen * np.asarray(weights, np.float64)) @ of_class
+        # A class that no sample of the subset gives is out of the vote, and silence always is.
+        sums[(chosen @ of_class == 0.0) | (labels == SILENT)] = -1.0
+        best = sums.max(axis=1, keepdims=True)
+        winners = (sums >= best - _SAME * np.maximum(1.0, best)) & (best >= 0.0)
+        shares.append((winners * is_right).sum(axis=1) / np.maximum(1, winners.sum(axis=1)))
+    return float(np.concatenate(shares).mean())
 
 
-def _subsets(n: int, k: int, seed: int) -> np.ndarray:
-    """Subsets of k of n as rows of zeros and ones: all of them, or so many drawn ones."""
-    if math.comb(n, k) <= _MOST_SUBSETS:
-        members = np.array(list(itertools.combinations(range(n), k)))
-    else:
-        members = np.random.default_rng(seed).random((_RESAMPLES, n)).argpartition(k - 1, axis=1)[:, :k]
-    chosen = np.zeros((len(members), n))
-    np.put_along_axis(chosen, members, 1.0, axis=1)
-    return chosen
+def _subsets(n: int, k: int, seed: int) -> Iterator[np.ndarray]:
+    """Subsets of k of n as rows of zeros and ones, some at a time: all of them, or so many drawn ones."""
+    at_once = max(1, _DRAWN_AT_ONCE // n)
+    random = np.random.default_rng(seed)
+    all_of_them = itertools.combinations(range(n), k) if math.comb(n, k) <= _MOST_SUBSETS else None
+    left = _RESAMPLES
+    while True:
+        if all_of_them is not None:
+            members = np.array(list(itertools.islice(all_of_them, at_once)), np.int64)
+        else:
+            members = random.random((min(at_once, left), n)).argpartition(k - 1, axis=1)[:, :k]
+            left -= len(members)
+        if not len(members):
+            return
+        chosen = np.zeros((len(members), n))
+        np.put_along_axis(chosen, members, 1.0, axis=1)
+        yield chosen
 
 
 def _check(n: int, k: int) -> None:

@@ -84,7 +84,8 @@ def _resampled_means(distinct: np.ndarray, counts: Sequence[int] | np.ndarray, r
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 95% interval of a mean over problems by the percentile bootstrap (Efron 1979).
 
-    Where all values are 0, or all 1, every resample is the same and the bootstrap would claim certainty: there it is Wilson's interval.
+    Where all values are the same, so is every resample and the bootstrap would claim certainty: there it is Wilson's interval, of the
+    numbers of right answers next to their sum where that is none.
 
     Args:
       values: [N] of one problem each, in [0, 1]; without any nothing is known, and the interval is (0, 1).
@@ -100,8 +101,9 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[floa
     if not ((values >= 0.0) & (values <= 1.0)).all():
         raise InvalidInput("a value of a problem lies outside 0 to 1: give shares of right answers")
     total = len(values)
-    if total == 0 or values.max() == values.min() and values[0] in (0.0, 1.0):
-        return wilson(int(values.sum()), total)
+    if total == 0 or values.max() == values.min():
+        right = float(values.sum())
+        return wilson(math.floor(right), total)[0], wilson(math.ceil(right), total)[1]
     distinct, counts = np.unique(values, return_counts=True)
     low, high = np.quantile(_resampled_means(distinct, counts, np.random.default_rng(seed)), (0.025, 0.975))
     return min(1.0, max(0.0, float(low))), min(1.0, max(0.0, float(high)))

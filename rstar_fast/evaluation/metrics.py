@@ -59,24 +59,28 @@ def metrics_of(outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
     Returns:
       `metrics`: name -> value, low, high, problems. "accuracy" is that of the answers which the search chose; "pass@k", "maj@k",
       "weighted@k" and "best@k" are expected over subsets of k of a problem's solutions, for k = 1, 2, 4, ... and the most that a
-      problem has; the last two where a PPM scored. `by_level`, `by_type`: label -> the accuracy and the metrics of 1 and of the most.
-      `failures`: kind -> number of problems. `spent`: sums over the problems.
+      problem has, the last two where a PPM scored; these have `fewer`, too: how many problems have fewer than k, of which all count. Of
+      a tree the solutions are its distinct ones. `by_level`, `by_type`: label -> the accuracy and the metrics of 1 and of the most.
+      `failures`: kind -> number of problems. `stopped`: why searches ended early -> number of problems. `spent`: sums over the problems.
     """
     graded = [outcome for outcome in outcomes if outcome.right is not None]
     scored = any(outcome.partials_scored for outcome in outcomes)
     samples = [Samples(outcome) for outcome in graded]
     most = max(map(len, samples), default=0)
+    fewer: dict[str, int] = {}
     values: dict[str, np.ndarray] = {ACCURACY: np.array([float(bool(outcome.right)) for outcome in graded])}
     for k in counts_up_to(most):
         of_problems = [each.estimates(k, scored, seed) for each in samples]
         for name in of_problems[0]:
             values[f"{name}@{k}"] = np.array([estimates[name] for estimates in of_problems])
+            fewer[f"{name}@{k}"] = sum(len(each) < k for each in samples)
     few = {name: of_name for name, of_name in values.items() if name.rpartition("@")[2] in (ACCURACY, "1", str(most))}
     return {
-        "metrics": {name: _share(of_name, seed) for name, of_name in values.items()},
+        "metrics": {name: _share(of_name, seed) | ({"fewer": fewer[name]} if name in fewer else {}) for name, of_name in values.items()},
         "by_level": _by_label(graded, few, lambda outcome: outcome.level, seed),
         "by_type": _by_label(graded, few, lambda outcome: outcome.type, seed),
         "failures": dict(Counter(outcome.failure["kind"] for outcome in outcomes if outcome.failure is not None).most_common()),
+        "stopped": dict(Counter(outcome.stopped for outcome in outcomes if outcome.stopped is not None).most_common()),
         "spent": spent(outcomes),
     }
 

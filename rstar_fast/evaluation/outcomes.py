@@ -50,6 +50,7 @@ class Outcome:
       samples: solutions begun, those that gave no answer included, where they are independent samples of the policy; 0 of a tree.
       trajectories: the complete solutions, best score first.
       tokens, ppm_tokens, partials_scored, steps_run, seconds: what it cost (`SearchStats`).
+      stopped: why its search ended early (`Stopped`); None where it had all its rollouts.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Outcome:
     partials_scored: int
     steps_run: int
     seconds: float
+    stopped: str | None = None
 
     @property
     def silent(self) -> int:
@@ -128,6 +130,7 @@ def outcome_of(result: SearchResult, key: str, labels: Mapping[str, str], indepe
         partials_scored=stats.partials_scored,
         steps_run=stats.steps_run,
         seconds=round(stats.seconds, 6),
+        stopped=None if stats.stopped is None else stats.stopped.value,
     )
 
 

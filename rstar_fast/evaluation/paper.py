@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems
+from rstar_fast.config.base import check_integer
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, search_settings
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -69,23 +70,28 @@ def paper_table(
     for given_twice in ("rollouts", "choice"):
         if given_twice in settings:
             raise InvalidInput(f"the table names {given_twice} itself: leave it out of the settings")
+    if best_of is not None:
+        check_integer("best_of", best_of, 1)
     for rollouts in trajectories:
-        config_of(None, {"rollouts": rollouts})  # before hours of searching
+        check_integer("trajectories", rollouts, 1)
     data = name or data_name(problems)
     folder, given = Path(out), given_problems(problems, answers, file)
     models = {PPM: ppm} | ({ORM: orm} if orm is not None else {})
     n = best_of or max(trajectories)
-    plan = [(ALONE, "greedy", 1, {"": ppm})]
-    plan += [(BEST.format(n=n), "best_of_n", n, models)]
-    plan += [(SEARCH.format(n=rollouts, said="trajectory" if rollouts == 1 else "trajectories"), "mcts", rollouts, models) for rollouts in sorted(set(trajectories))]
+    best = {"choice": "best_score"}
+    plan = [(ALONE, {"strategy": "greedy", "rollouts": 1}, {"": ppm}), (BEST.format(n=n), {"strategy": "best_of_n", "rollouts": n, **best}, models)]
+    for rollouts in sorted(set(trajectories)):
+        title = SEARCH.format(n=rollouts, said="trajectory" if rollouts == 1 else "trajectories")
+        plan.append((title, {"strategy": "mcts", "rollouts": rollouts, **best}, models))
+    for _, asked, _ in plan:  # all checked before hours of searching
+        config_of(settings.get("config"), {**search_settings(settings), **asked})
     rows: list[Row] = []
-    for title, strategy, rollouts, of_row in plan:
+    for title, asked, of_row in plan:
         found = {}
         for model, scorer in of_row.items():
             label = f"{title} with {model}" if model else title
             progress = begun(label) if begun is not None else None
-            to = folder / "-".join(filter(None, (strategy, str(rollouts), model.lower())))
-            asked = {"rollouts": rollouts, "strategy": strategy, **({} if strategy == "greedy" else {"choice": "best_score"})}
+            to = folder / "-".join(filter(None, (asked["strategy"], str(asked["rollouts"]), model.lower())))
             found[model] = evaluate(given, out=to, name=data, policy=policy, ppm=scorer, progress=progress, **{**settings, **asked})
         rows.append(Row(title, found))
         _write(folder, rows, data)

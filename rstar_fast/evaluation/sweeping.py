@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rstar_fast.config import SearchConfig, Strategy
-from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems
+from rstar_fast.config.base import check_integer
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, search_settings
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -80,7 +81,8 @@ def sweep(
         interrupted goes on.
       strategies: as `evaluate` takes them; greedy, which gives one solution, is evaluated once.
       budgets: rollouts of each, >= 1. Beams are as wide as `candidates` and divides the rollouts.
-      config: settings of the search; single ones override it.
+      config: settings of the search; single ones override it. Trees and the adaptive stop are for the strategies that have them, and
+        trees never more than the rollouts.
       begun: told each evaluation that begins, its strategy and budget; gives the progress that it is to tell.
       settings: of `evaluate`, and of the search.
 
@@ -95,7 +97,7 @@ def sweep(
         raise InvalidInput("a sweep needs strategies and budgets: give at least one of each")
     if "rollouts" in settings:
         raise InvalidInput("a sweep has several rollouts: give them as budgets, and leave them out of the settings")
-    of_search = {name: value for name, value in settings.items() if name not in ("policy", "ppm", "sample", "retry_failed", "executor")}
+    of_search = search_settings(settings)
     grid = _grid(strategies, budgets, config, of_search)  # all checked before hours of searching
     data = name or data_name(problems)
     given = given_problems(problems, answers, file)
@@ -115,12 +117,15 @@ def _grid(
 ) -> list[SearchConfig]:
     """The settings of every evaluation, by strategy and budget."""
     grid: dict[tuple[Strategy, int], SearchConfig] = {}
+    for rollouts in budgets:
+        check_integer("a budget", rollouts, 1)
+    usual = config_of(config, {**settings, "strategy": Strategy.MCTS, "rollouts": max(budgets)})
     for strategy in strategies:
+        kind = SearchConfig(strategy=strategy).strategy  # type: ignore[arg-type]
         for rollouts in sorted(set(budgets)):
-            # Checked for themselves first: the width of a beam depends on them.
-            usual = config_of(config, {**settings, "rollouts": rollouts})
-            kind = SearchConfig(strategy=strategy).strategy  # type: ignore[arg-type]
             of_cell: dict[str, Any] = {"strategy": kind, "rollouts": 1 if kind is Strategy.GREEDY else rollouts}
+            of_cell["trees"] = min(usual.trees, rollouts) if kind.takes_trees else 1
+            of_cell["adaptive"] = usual.adaptive and kind.may_adapt
             if kind.takes_beams:
                 of_cell["candidates"] = math.gcd(usual.candidates, rollouts)
             one = usual.replace(**of_cell)

@@ -24,6 +24,8 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
     kinds = [kind for kind in _SAID if any(name.startswith(f"{kind}@") for name in metrics)]
     if len(ks) > 1:
         rows = [[f"{kind}@k: {_SAID[kind]}", *(share(metrics[f"{kind}@{k}"]) if f"{kind}@{k}" in metrics else "" for k in ks)] for kind in kinds]
+        short = [str(metrics[f"{kinds[0]}@{k}"].get("fewer", 0)) for k in ks]
+        rows += [["problems with fewer, all of which count", *short]] if set(short) != {"0"} else []
         found.append(("Of k of a problem's solutions, drawn at random", [["", *(f"k = {k}" for k in ks)], *rows]))
     for label, name in (("level", "by_level"), ("type", "by_type")):
         if summary[name]:
@@ -32,6 +34,8 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
             found.append((f"By {label}", [[label, *columns, "problems"], *rows]))
     if summary["failures"]:
         found.append(("Failures", [["reason", "problems"], *([kind, str(count)] for kind, count in summary["failures"].items())]))
+    if summary.get("stopped"):
+        found.append(("Ended early", [["reason", "problems"], *([reason, str(count)] for reason, count in summary["stopped"].items())]))
     spent, count = summary["spent"], max(1, summary["problems"]["count"])
     rows = [[said, f"{spent[name]:,}", f"{spent[name] / count:,.1f}"] for name, said in _SPENT.items()]
     found.append(("Spent", [["", "in all", "a problem"], *rows, ["wall seconds", f"{summary['wall_seconds']:,.1f}", f"{summary['wall_seconds'] / count:,.2f}"]]))

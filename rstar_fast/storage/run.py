@@ -168,7 +168,11 @@ class Run:
         return self._store.stats()
 
     def forget_failures(self) -> int:
-        """Makes problems that failed for another reason than "no answer" unfinished again; returns how many."""
+        """Makes problems unfinished again that failed for another reason than "no answer" or were cut short by the run's budget.
+
+        Returns:
+          How many.
+        """
         self._check_open()
         self._roll()
         forgotten = [problem_id for problem_id, place in self._store.index.items() if place.may_retry]

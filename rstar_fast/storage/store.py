@@ -16,7 +16,7 @@ from rstar_fast.storage.columns import from_row, read_record, stats_of, top_leve
 from rstar_fast.storage.journal import Journal, scan
 from rstar_fast.storage.manifest import Manifest, Shard
 from rstar_fast.storage.shards import footer_checksum
-from rstar_fast.types import FailureKind, InvalidInput, SearchResult, SearchStats
+from rstar_fast.types import FailureKind, InvalidInput, SearchResult, SearchStats, Stopped
 
 _CACHED_GROUPS = 8  # row groups kept decoded, of some MB each: neighbours in a shard are mostly asked for one after another
 _CACHED_FILES = 16
@@ -31,7 +31,7 @@ class Place(NamedTuple):
       at: the row in the shard; the position in the journal.
       length: bytes in the journal; 0 in a shard.
       question: a digest of the question: the same id with another question is another problem.
-      may_retry: it is a failure that another run may not meet again: any but "no answer".
+      may_retry: it is a failure that another run may not meet again, any but "no answer", or the run's budget cut it short.
     """
 
     shard: int
@@ -54,11 +54,11 @@ def question_digest(question: str) -> bytes:
 def place_of(result: SearchResult, shard: int, at: int, length: int = 0) -> Place:
     """The index entry of a result."""
     kind = None if result.failure is None else result.failure.kind
-    return Place(shard, at, length, question_digest(result.problem.question), _may_retry(kind))
+    return Place(shard, at, length, question_digest(result.problem.question), _may_retry(kind, result.stats.stopped))
 
 
-def _may_retry(kind: FailureKind | None) -> bool:
-    return kind is not None and kind is not FailureKind.NO_ANSWER
+def _may_retry(kind: FailureKind | None, stopped: Stopped | None) -> bool:
+    return stopped is Stopped.RUN_BUDGET or (kind is not None and kind is not FailureKind.NO_ANSWER)
 
 
 def decode(payload: bytes) -> SearchResult:
@@ -234,12 +234,14 @@ class Store:
     def _places(self, number: int) -> Iterator[tuple[str, Place]]:
         """The index entries of a shard, its rows read only as far as they say what was searched."""
         try:
-            table = self._file(number).read(["id", "question", "failure_kind"], use_threads=False)
+            table = self._file(number).read(["id", "question", "failure_kind", "stopped"], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(number, error) from error
         columns = [table.column(name).to_pylist() for name in ("id", "question", "failure_kind")]
-        for row, (problem_id, question, kind) in enumerate(zip(*columns, strict=True)):
-            may_retry = _may_retry(None if kind is None else FailureKind(kind))
+        # Runs of before there were budgets lack the column.
+        ends = table.column("stopped").to_pylist() if "stopped" in table.column_names else [None] * len(table)
+        for row, (problem_id, question, kind, end) in enumerate(zip(*columns, ends, strict=True)):
+            may_retry = _may_retry(None if kind is None else FailureKind(kind), None if end is None else Stopped(end))
             yield unescape(problem_id), Place(number, row, 0, question_digest(unescape(question)), may_retry)
 
     def _damaged(self, shard: int, error: Exception) -> InvalidInput:
