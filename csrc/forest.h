@@ -161,8 +161,8 @@ class Forest {
   template <typename Access>
   void take_back(const Slot& slot);
   template <typename Access>
-  Slot& claim_one(uint32_t tree, std::span<const Index> path);
-  Slot& free_slot(uint32_t id, Tree& tree);
+  Slot& claim_one(uint32_t tree, std::span<const Index> path, const Slot* last);
+  Slot& free_slot(uint32_t id, Tree& tree, uint32_t first);
   void hand_out(uint32_t tree, Slot& slot, std::vector<Leaf>& leaves);
   size_t take_run(std::span<const uint32_t> trees, size_t most, Found& found);
   void arrived(Arrival arrival, uint32_t tree, Slot& slot, Found& found, size_t& taken);

@@ -20,11 +20,11 @@ void check_path(const Nodes& nodes, uint32_t id, Index root, std::span<const Ind
 
 }  // namespace
 
-// Owns a slot of the tree that has no rollout.
-Slot& Forest::free_slot(uint32_t id, Tree& tree) {
+// Owns a slot of the tree that has no rollout; slots from `first` on are looked at first.
+Slot& Forest::free_slot(uint32_t id, Tree& tree, uint32_t first) {
   const TreeWord running = tree.word.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < slots_per_tree_ && state_of(running) == TreeState::kRunning; ++i) {
-    Slot& slot = slots_[tree.first_slot + i];
+    Slot& slot = slots_[tree.first_slot + (first + i) % slots_per_tree_];
     if (!slot.gate.take(SlotState::kFree)) continue;
     if (slot.tree == id && tree.word.load(std::memory_order_acquire) == running) return slot;
     slot.gate.give(SlotState::kFree);
@@ -32,12 +32,13 @@ Slot& Forest::free_slot(uint32_t id, Tree& tree) {
   throw UsageError("all rollouts" + of_tree(id) + " that may be in flight are, " + std::to_string(slots_per_tree_) + ", or it has ended: leave some, or extend it");
 }
 
-// A rollout on its way to the end of the path, whose leaf it holds; the slot is the caller's.
+// A rollout on its way to the end of the path, whose leaf it holds; the slot, behind `last` where it is of the same tree, is the caller's.
 template <typename Access>
-Slot& Forest::claim_one(uint32_t id, std::span<const Index> path) {
+Slot& Forest::claim_one(uint32_t id, std::span<const Index> path, const Slot* last) {
   Tree& tree = const_cast<Tree&>(existing(id));
   check_path(nodes_, id, tree.root, path);
-  Slot& slot = free_slot(id, tree);
+  // Many leaves of a tree: the slots before are taken.
+  Slot& slot = free_slot(id, tree, last != nullptr && last->tree == id ? static_cast<uint32_t>(last->index) - tree.first_slot + 1 : 0);
   Slot* const one[] = {&slot};
   if (start<Access>(tree, one) == 0) {
     slot.gate.give(SlotState::kFree);
@@ -78,7 +79,7 @@ std::vector<Leaf> Forest::claim(std::span<const uint32_t> trees, std::span<const
       slots.reserve(trees.size());
       leaves.reserve(trees.size());
       for (size_t b = 0; b < trees.size(); ++b) {
-        slots.push_back(&claim_one<Access>(trees[b], nodes.first(lengths[b])));
+        slots.push_back(&claim_one<Access>(trees[b], nodes.first(lengths[b]), slots.empty() ? nullptr : slots.back()));
         nodes = nodes.subspan(lengths[b]);
       }
     } catch (...) {

@@ -124,8 +124,9 @@ size_t Forest::take_run(std::span<const uint32_t> trees, size_t most, Found& fou
       ++taken;
       continue;
     }
-    slot.gate.give(has_rollout ? SlotState::kReady : SlotState::kFree);
+    // While the slot is owned nobody else starts a rollout: a stop that comes now cannot end the tree with one on its way.
     if (is_finished(tree, running[i])) found.finished.push_back(trees[i]);
+    slot.gate.give(has_rollout ? SlotState::kReady : SlotState::kFree);
   }
   return taken;
 }

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rstar_fast.types import Expansion, Finished, ProgressEvent
 
 _PLAIN_EVERY_S = 10.0
+_RATES_AFTER_S = 1.0  # what came of less says nothing
 
 
 class Meter:
@@ -75,6 +76,8 @@ class Meter:
             return line
         if self.done == self.total:
             return f"{line}  {self.rates()}  in {duration(self.seconds)}"
+        if self.seconds < _RATES_AFTER_S:
+            return line
         left = "unknown" if self.seconds_left is None else duration(self.seconds_left)
         return f"{line}  {self.rates()}  left: {left}"
 

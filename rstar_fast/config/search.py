@@ -13,10 +13,10 @@ from rstar_fast.config.sandbox import SandboxConfig
 from rstar_fast.config.strategies import Aggregate, Budget, Strategy
 from rstar_fast.types import InvalidInput
 
-# What the counters and blocks of the C++ forest hold (csrc/node.h, arena.h).
 # Settings that earlier versions did not have, and did not record: see SearchConfig.recorded.
 _LATER = ("strategy", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain")
 _MOST_SOLUTIONS = 2**14  # where a root is asked for all at once
+# What the counters and blocks of the C++ forest hold (csrc/node.h, arena.h).
 _MOST = {"rollouts": 2**31, "candidates": 2**14, "max_depth": 60_000, "in_flight": 2**14}
 
 

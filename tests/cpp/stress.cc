@@ -1,5 +1,5 @@
 // Many threads on one forest, everything at random: leaves expanded, valued, closed, cancelled and kept for later, trees added
-// and removed meanwhile. Then everything must add up. Made to run under the thread, address and undefined-behaviour sanitizers.
+// and removed meanwhile, leaves claimed and their rollouts left, trees stopped early and run on. Then everything must add up. Made to run under the thread, address and undefined-behaviour sanitizers.
 //
 //   stress SEED ROUNDS
 #include <algorithm>
@@ -23,7 +23,7 @@ namespace {
 struct Plan {
   uint32_t trees, rollouts, in_flight, threads;
   uint64_t most_out;
-  bool own_visits, values_leaves, notes;
+  bool own_visits, values_leaves, notes, claims, stops;
 };
 
 using Random = std::mt19937_64;
@@ -50,8 +50,8 @@ std::string text_of(size_t count, size_t child) { return "c" + std::to_string(co
 void check_tree(const Forest& forest, uint32_t tree, const Plan& plan) {
   const Columns columns = forest.columns(tree);
   CHECK(forest.in_flight(tree) == 0);
-  CHECK(forest.rollouts_ended(tree) == plan.rollouts);
-  CHECK(columns.visits[0] == plan.rollouts);
+  CHECK(plan.stops || forest.rollouts_ended(tree) == plan.rollouts);
+  CHECK(columns.visits[0] == forest.rollouts_ended(tree));
   const size_t count = columns.node.size();
   for (size_t node = 0; node < count; ++node) {
     CHECK(std::abs(columns.value_sum[node]) <= columns.visits[node] + 1e-9);
@@ -112,23 +112,44 @@ struct Work {
     }
     forest.backup(to_value, values);
     forest.expand(to_expand, counts, children, notes, bytes);
-    for (const Leaf& leaf : back) {
-      bool used_up = false;
-      try {
-        forest.cancel(leaf.ticket);
-      } catch (const UsageError&) {
-        used_up = true;
-      }
-      CHECK(used_up);
+    for (const Leaf& leaf : back) CHECK(!is_done([&] { forest.cancel(leaf.ticket); }));
+    // A rollout waits where its leaf was until a select walks on with it, of whatever thread.
+    for (const Leaf& leaf : back)
+      if (plan.claims && below(random, 8) == 0) is_done([&] { forest.leave({&leaf.ticket, 1}); });
+  }
+
+  // Whether a call did what it says: false where another thread was first, or it may not be.
+  template <typename Call>
+  static bool is_done(Call&& call) {
+    try {
+      call();
+      return true;
+    } catch (const UsageError&) {
+      return false;
     }
+  }
+
+  // A new tree, now and then with its root claimed before others come to it, or after.
+  void add(Random& random, std::vector<Leaf>& kept, std::vector<uint32_t>& own) {
+    const uint32_t tree = forest.add_tree(plan.rollouts);
+    own.push_back(tree);
+    if (!plan.claims || below(random, 2) == 0) return;
+    const uint32_t lengths[] = {1};
+    is_done([&] {
+      const Index path[] = {forest.root(tree)};
+      const auto claimed = forest.claim({&tree, 1}, lengths, path);
+      kept.insert(kept.end(), claimed.begin(), claimed.end());
+    });
   }
 
   void run(uint64_t seed) {
     Random random(seed);
     std::vector<Leaf> kept;
-    std::vector<uint32_t> ended;
+    std::vector<uint32_t> ended, own;
     while (finished.load() < plan.trees) {
-      if (added.load() < plan.trees && below(random, 3) == 0 && added.fetch_add(1) < plan.trees) forest.add_tree(plan.rollouts);
+      if (added.load() < plan.trees && below(random, 3) == 0 && added.fetch_add(1) < plan.trees) add(random, kept, own);
+      // It may have been removed meanwhile, or its number be another tree's.
+      if (plan.stops && !own.empty() && below(random, 8) == 0) is_done([&] { forest.stop(own[below(random, static_cast<uint32_t>(own.size()))]); });
       ended.clear();
       const auto found = forest.select(1 + below(random, 40), 1 + below(random, 3), ended);
       leaves.fetch_add(found.size());
@@ -141,6 +162,10 @@ struct Work {
       }
       for (uint32_t tree : ended) {
         check_tree(forest, tree, plan);
+        if (plan.stops && below(random, 4) == 0) {
+          forest.extend(tree, 1 + below(random, 9));
+          continue;
+        }
         forest.remove(tree);
         finished.fetch_add(1);
       }
@@ -179,7 +204,8 @@ int main(int count, char** arguments) {
   for (uint64_t round = 0; round < rounds; ++round) {
     Random random(seed + round);
     const Plan plan{1 + below(random, 40), 1 + below(random, 60), round % 3 == 0 ? 1 : 1 + below(random, 30),
-                    std::array{1u, 2u, 4u, 7u}[round % 4], round % 5 == 0 ? 1 + below(random, 20) : 0, below(random, 2) == 0, below(random, 2) == 0, below(random, 2) == 0};
+                    std::array{1u, 2u, 4u, 7u}[round % 4], round % 5 == 0 ? 1 + below(random, 20) : 0, below(random, 2) == 0, below(random, 2) == 0, below(random, 2) == 0,
+                    below(random, 2) == 0, below(random, 2) == 0};
     run(plan, seed + round);
   }
   std::printf("%llu rounds of random work added up\n", static_cast<unsigned long long>(rounds));
