@@ -17,7 +17,7 @@ from rstar_fast.evolution.config import PAPER_ROUNDS, may_change, read_settings,
 from rstar_fast.evolution.page import tables, write_page
 from rstar_fast.evolution.stages import Stage, opened
 from rstar_fast.evolution.summary import digests_of
-from rstar_fast.nano import FLUENT_LEVELS, LEVELS, WORKED_LEVELS, generate
+from rstar_fast.nano import BOOTSTRAP, FLUENT_LEVELS, LEVELS, WORKED_LEVELS, generate
 from rstar_fast.nano.lessons import read_last, worked
 from rstar_fast.training import nano as bootstrap
 from rstar_fast.types import Candidate, InvalidInput, Problem, RstarError
@@ -438,6 +438,15 @@ def test_the_bootstrap_reads_no_worked_program_of_a_harder_level(monkeypatch: py
     vocabulary = trainer.tokenizer.get_vocab()
     assert "zyx" not in "".join(vocabulary) and canary not in vocabulary
     assert any(canary in r.solution for r in marked("train", 10, 0))
+
+
+def test_the_bootstrap_reads_last_what_the_control_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    few = sorted(read_last(), key=lambda record: len(record.solution))[:6]
+    monkeypatch.setattr(bootstrap, "read_last", lambda: few)
+    bootstrap.main(["bootstrap", "--policy", str(BOOTSTRAP), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "b.jsonl").read_text("utf-8") == worked(few)
+    first, *updates = [json.loads(line) for line in (tmp_path / "b" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert first["solutions"] == 6 and updates and (tmp_path / "b" / "model.safetensors").exists()
 
 
 def test_harder_levels_have_programs_of_their_own() -> None:
