@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,20 @@ def test_the_table_of_the_paper(server: Server) -> None:
     rows = [line for line in done.out.splitlines() if line.startswith(("policy alone", "best of 1", "MCTS, 1 trajectory"))]
     assert len(rows) == 3 and all("%" in row for row in rows)
     assert done.out.endswith("page      t/paper.html\n")
+
+
+def test_several_benchmarks_stand_side_by_side(server: Server) -> None:
+    shutil.copy("six.jsonl", "copy.jsonl")
+    done = Done("evaluate", "six.jsonl", "copy.jsonl", "--out", "t", "--policy", server.url, "--table", "paper", "--trajectories", "1", "--candidates", "1")
+    rows = done.out[done.out.index("Accuracy, with PPM") :].splitlines()
+    assert rows[1].split() == ["six.jsonl", "copy.jsonl"] and [row.count("%") for row in rows[2:5]] == [6, 6, 6]
+    assert done.out.endswith("page      t/paper.html\n")
+    assert set(json.loads(Path("t/paper.json").read_text())) == {"six.jsonl", "copy.jsonl"} and Path("t/copy/paper.html").exists()
+    options = ("--out", "e", "--policy", server.url, "--strategy", "greedy", "--json")
+    each = [json.loads(line)["settings"]["data"] for line in Done("evaluate", "six.jsonl", "copy.jsonl", *options).out.splitlines()]
+    assert each == ["six.jsonl", "copy.jsonl"] and Path("e/six/evaluation.json").exists()
+    assert "two of six.jsonl, ./six.jsonl are called 'six'" in Done("evaluate", "six.jsonl", "./six.jsonl", *options, code=1).err
+    assert "--file is a copy of one benchmark" in Done("evaluate", "gsm8k", "math", "--file", "six.jsonl", *options, code=1).err
 
 
 def test_two_evaluations_are_compared(server: Server) -> None:

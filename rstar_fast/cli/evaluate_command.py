@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 import yaml
@@ -22,6 +22,9 @@ from rstar_fast.config import Choice, SearchConfig
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import InvalidInput, ProgressEvent
 
+if TYPE_CHECKING:
+    from rstar_fast.evaluation.paper import Row
+
 _CHANGED_LISTED = 20
 
 
@@ -32,8 +35,8 @@ class PublishedTable(enum.Enum):
 
 
 def evaluate(
-    data: Annotated[str, typer.Argument(help="A benchmark (gsm8k, math, math-500, aime-2024, amc-2023, olympiadbench, college-math, gaokao-2023-en, omni-math), or a problem file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the evaluation; one found there goes on.")],
+    data: Annotated[list[str], typer.Argument(help="Benchmarks (gsm8k, math, math-500, aime-2024, amc-2023, olympiadbench, college-math, gaokao-2023-en, omni-math), or problem files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the evaluation, with a folder for each of several; one found there goes on.")],
     strategy: Annotated[str | None, typer.Option(help="How solutions are found; with --sweep several, with commas.")] = None,
     policy: Annotated[str, typer.Option(help="nano, a checkpoint, vllm:NAME, or the URL of a server.")] = "nano",
     ppm: Annotated[str, typer.Option(help="nano, a checkpoint, vllm:NAME, or the URL of a server.")] = "nano",
@@ -45,7 +48,7 @@ def evaluate(
     choice: Annotated[Choice | None, typer.Option(help="How the answer is chosen.")] = None,
     seed: Annotated[int, typer.Option(help="Of the problems drawn, the policy and the intervals.")] = 0,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other search setting, as name=value.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Search problems again whose search broke.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Search problems again whose search broke or was cut short by the run's budget.")] = False,
     sweep: Annotated[bool, typer.Option("--sweep", help="Accuracy against tokens: every strategy at every budget.")] = False,
     budgets: Annotated[str | None, typer.Option(help="With --sweep: rollouts, with commas. 1,2,4,8,16 by default.")] = None,
     table: Annotated[PublishedTable | None, typer.Option(help="The table of the paper.")] = None,
@@ -73,21 +76,30 @@ def evaluate(
     from rstar_fast import evaluation
     from rstar_fast.evaluation.api import check_key, data_name, drawn
 
-    given, data = evaluation.load_problems(data, file), data_name(data)
-    check_key(given)
-    given = drawn(given, sample, seed)
+    if file is not None and len(data) > 1:
+        raise InvalidInput(f"--file is a copy of one benchmark, and there are {len(data)}: give the files themselves as problem files")
+    folders = _folders(out, data)
+    loaded = {}
+    for one in data:  # all of them before hours of searching
+        loaded[data_name(one)] = evaluation.load_problems(one, file)
+        check_key(loaded[data_name(one)])
     asked: dict[str, Any] = {"policy": policy, "ppm": ppm, "seed": seed, "retry_failed": retry_failed, **settings}
-    with _Shown(len(given.problems), out) as shown:
-        if sweep:
-            _sweep(given, data, out, strategy, budgets, asked, shown, as_json)
-        elif table is not None:
-            _paper(given, data, out, trajectories, orm, asked, shown, as_json)
-        else:
-            found = evaluation.evaluate(
-                given, out=out, name=data, strategy=strategy, sample=sample, progress=shown.begin(strategy or ""), **asked
-            )
-            shown.close()
-            _show_evaluation(found, out, as_json)
+    tables = {}
+    for (name, problems), folder in zip(loaded.items(), folders, strict=True):
+        given = drawn(problems, sample, seed)
+        with _Shown(len(given.problems), out) as shown:
+            if sweep:
+                _sweep(given, name, folder, strategy, budgets, asked, shown, as_json)
+            elif table is not None:
+                tables[name] = _paper(given, name, folder, trajectories, orm, asked, shown, as_json)
+            else:
+                found = evaluation.evaluate(
+                    given, out=folder, name=name, strategy=strategy, sample=sample, progress=shown.begin(strategy or ""), **asked
+                )
+                shown.close()
+                _show_evaluation(found, folder, as_json)
+    if len(tables) > 1:
+        _side_by_side(tables, out, as_json)
 
 
 def compare(
@@ -113,6 +125,19 @@ def compare(
     }  # fmt: skip
     if any(left_out.values()):
         typer.echo(f"left out: {', '.join(f'{count} {said}' for said, count in left_out.items() if count)}")
+
+
+def _folders(out: Path, data: list[str]) -> list[Path]:
+    """The folder of each evaluation: the one given, or one in it for each of several."""
+    if len(data) == 1:
+        return [out]
+    from rstar_fast.evaluation.benchmarks import benchmark_named
+    from rstar_fast.storage import looks_like_problem_file
+
+    names = [(None if looks_like_problem_file(one) else benchmark_named(one)) or Path(one).stem for one in data]
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"two of {', '.join(data)} are called {next(n for n in names if names.count(n) > 1)!r}: evaluate them into folders of their own")
+    return [out / name for name in names]
 
 
 def _check_mode(
@@ -193,17 +218,27 @@ def _sweep(
 
 def _paper(
     given: ProblemFile, data: str, out: Path, trajectories: str | None, orm: str | None, asked: Mapping[str, Any], shown: _Shown, as_json: bool
-) -> None:
+) -> tuple[Row, ...]:
     from rstar_fast import evaluation
     from rstar_fast.evaluation.paper import paper_tables
 
     rows = evaluation.paper_table(given, out, name=data, orm=orm, begun=shown.begin, **_numbers("trajectories", trajectories), **asked)
     shown.close()
     if as_json:
-        typer.echo((out / "paper.json").read_text("utf-8"), nl=False)
-        return
-    print_tables(paper_tables(rows))
-    typer.echo(f"page      {one_line(str(out / 'paper.html'))}")
+        typer.echo(json.dumps(json.loads((out / "paper.json").read_text("utf-8"))))
+    else:
+        print_tables(paper_tables(rows, data))
+        typer.echo(f"page      {one_line(str(out / 'paper.html'))}")
+    return rows
+
+
+def _side_by_side(tables: Mapping[str, Sequence[Row]], out: Path, as_json: bool) -> None:
+    from rstar_fast.evaluation.paper import tables_side_by_side, write_side_by_side
+
+    page = write_side_by_side(out, tables)
+    if not as_json:
+        print_tables(tables_side_by_side(tables))
+        typer.echo(f"page      {one_line(str(page))}")
 
 
 def _show_evaluation(found: Any, out: Path, as_json: bool) -> None:

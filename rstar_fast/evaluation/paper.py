@@ -20,6 +20,10 @@ from rstar_fast.types import InvalidInput, ProgressEvent
 TRAJECTORIES = (1, 4, 8, 16, 64)
 ALONE, BEST, SEARCH = "policy alone", "best of {n}", "MCTS, {n} {said}"
 PPM, ORM = "PPM", "ORM"
+_NOTES = [
+    "policy alone: its most likely solution. best of n: of n independent solutions the one that the reward model scores highest. MCTS: of the "
+    "solutions that a tree search with n rollouts finds, the one with the highest score. 95% intervals: bootstrap over problems.",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +102,13 @@ def paper_table(
     return tuple(rows)
 
 
-def paper_tables(rows: Sequence[Row]) -> list[Table]:
-    """The table: accuracy with its interval for each reward model, and the tokens it took."""
-    models = list(dict.fromkeys(model for row in rows for model in row.evaluations if model)) or [PPM]
+def paper_tables(rows: Sequence[Row], data: str = "") -> list[Table]:
+    """The table: accuracy with its interval for each reward model, and the tokens it took.
+
+    Args:
+      data: what the problems are called, for the title.
+    """
+    models = _models(rows)
     header = ["", *(f"with {model}" for model in models), *(f"tokens, {model}" for model in models)]
     found = []
     for row in rows:
@@ -108,36 +116,60 @@ def paper_tables(rows: Sequence[Row]) -> list[Table]:
         cells = [share_with_interval(one.metrics["accuracy"]) if one is not None else "-" for one in of_row]
         tokens = [f"{_tokens(one):,.1f}" if one is not None else "-" for one in of_row]
         found.append([row.name, *cells, *tokens])
-    return [("Accuracy, and tokens generated a problem", [header, *found])]
+    title = "Accuracy, and tokens generated a problem"
+    return [(f"{data}: {title[:1].lower()}{title[1:]}" if data else title, [header, *found])]
+
+
+def tables_side_by_side(tables: Mapping[str, Sequence[Row]]) -> list[Table]:
+    """Tables of several benchmarks as one for each reward model: what answers in rows, the benchmarks in columns."""
+    found = []
+    for model in list(dict.fromkeys(model for rows in tables.values() for model in _models(rows))):
+        names = list(dict.fromkeys(row.name for rows in tables.values() for row in rows))
+        lines = []
+        for name in names:
+            of_name = [next((row for row in rows if row.name == name), None) for rows in tables.values()]
+            one_each = [None if row is None else row.evaluations.get(model, row.evaluations.get("")) for row in of_name]
+            lines.append([name, *("-" if one is None else share_with_interval(one.metrics["accuracy"]) for one in one_each)])
+        found.append((f"Accuracy, with {model}", [["", *tables], *lines]))
+    return found
+
+
+def write_side_by_side(folder: Path, tables: Mapping[str, Sequence[Row]]) -> Path:
+    """Writes paper.json and paper.html of several benchmarks into a folder; the path of the page."""
+    values = {data: _rows(rows) for data, rows in tables.items()}
+    return write_page(folder, "paper", json.loads(json.dumps(values)), f"Test-time compute: {', '.join(tables)}", _NOTES, tables_side_by_side(tables), b"")
+
+
+def _models(rows: Sequence[Row]) -> list[str]:
+    """The reward models of a table."""
+    return list(dict.fromkeys(model for row in rows for model in row.evaluations if model)) or [PPM]
 
 
 def _tokens(evaluation: Evaluation) -> float:
     return float(evaluation.summary["spent"]["tokens"] / max(1, evaluation.summary["problems"]["count"]))
 
 
+def _rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows as plain values."""
+    return [
+        {
+            "name": row.name,
+            "models": {
+                model: {"metrics": dict(one.metrics), "spent": one.summary["spent"], "settings": one.summary["settings"]}
+                for model, one in row.evaluations.items()
+            },
+        }
+        for row in rows
+    ]
+
+
 def _write(folder: Path, rows: Sequence[Row], data: str) -> None:
-    values = {
-        "data": data,
-        "rows": [
-            {
-                "name": row.name,
-                "models": {
-                    model: {"metrics": dict(one.metrics), "spent": one.summary["spent"], "settings": one.summary["settings"]}
-                    for model, one in row.evaluations.items()
-                },
-            }
-            for row in rows
-        ],
-    }
+    values = {"data": data, "rows": _rows(rows)}
     lines: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
     for row in rows:
         for model, one in row.evaluations.items():
             if one.accuracy is not None and _tokens(one) > 0:
                 kind = " with ".join(filter(None, (row.name.partition(",")[0], model)))
                 lines.setdefault(kind, []).append((_tokens(one), one.metrics["accuracy"]))
-    notes = [
-        "policy alone: its most likely solution. best of n: of n independent solutions the one that the reward model scores highest. MCTS: of the "
-        "solutions that a tree search with n rollouts finds, the one with the highest score. 95% intervals: bootstrap over problems.",
-    ]
     plot = errorbars(lines, f"{data}: accuracy against compute", "tokens generated a problem")
-    write_page(folder, "paper", json.loads(json.dumps(values)), f"Test-time compute: {data}", notes, paper_tables(rows), plot)
+    write_page(folder, "paper", json.loads(json.dumps(values)), f"Test-time compute: {data}", _NOTES, paper_tables(rows), plot)
