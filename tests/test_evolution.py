@@ -77,7 +77,7 @@ def test_settings_go_to_a_mapping_and_back() -> None:
         ({"rounds": []}, r"rounds is \(\): give a list with at least one round"),
         ({"rounds": "four"}, "rounds is 'four': give a list"),
         ({"rounds": [3]}, "a round is 3: give a mapping such as"),
-        ({"rounds": [{"serch": {}}]}, "unknown round setting 'serch': the settings are again, extraction"),
+        ({"rounds": [{"serch": {}}]}, "unknown round setting 'serch': the settings are again, earlier, extraction"),
         ({"rounds": [{"search": {"annotation": "ppm"}}]}, "round 1 has annotation=\"ppm\", but there is no PPM before it"),
         ({"rounds": [{"search": {"annotation": "inference"}}]}, 'annotation="inference", which makes no training data'),
         ({"rounds": [{"again": 64}]}, "again is 64: give a list of rollouts"),
@@ -112,7 +112,7 @@ def test_a_problem_without_a_key_or_in_both_files_is_refused(tmp_path: Path) -> 
     path = tmp_path / "train.jsonl"
     lines = path.read_text("utf-8").splitlines()
     path.write_text("\n".join([*lines, json.dumps({"question": "What is 2 + 2?", "id": "no key"})]), "utf-8")
-    with pytest.raises(InvalidInput, match=r"1 of 5 problems of .*train.jsonl \(problems\) have no answer, the first 'no key': add them"):
+    with pytest.raises(InvalidInput, match=r"1 of 5 problems of .*train.jsonl have no answer, the first 'no key': add them"):
         rounds.problems_of(EvolutionConfig.from_mapping(files))
     path.write_text("\n".join([*lines, (tmp_path / "heldout.jsonl").read_text("utf-8").splitlines()[0]]), "utf-8")
     with pytest.raises(InvalidInput, match="1 questions of .*heldout.jsonl are in .*train.jsonl as well"):
@@ -377,7 +377,7 @@ def hard_programs() -> set[str]:
 
 def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp_path: Path) -> None:
     config = nano.nano_evolution(tmp_path, problems=60, heldout=20)
-    for path in (config.problems, config.heldout):
+    for path in (*config.problem_files, config.heldout):
         rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
         assert {row["level"] for row in rows} == set(LEVELS)
         assert all(set(row) == {"question", "id", "answer", "level"} for row in rows)
@@ -385,13 +385,13 @@ def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp
     assert config.base_data is not None
     base = {json.loads(line)["completion"] for line in Path(config.base_data).read_text("utf-8").splitlines()}
     assert base == {r.solution for r in read_last()} and {r.level for r in read_last()} == set(WORKED_LEVELS)
-    asked = {json.loads(line)["question"] for line in Path(config.problems).read_text("utf-8").splitlines()}
-    assert len(asked) == 60 and not asked & {r.problem.question for r in read_last()}
+    asked = {json.loads(line)["question"] for path in config.problem_files for line in Path(path).read_text("utf-8").splitlines()}
+    assert len(asked) == 4 * 60 and not asked & {r.problem.question for r in read_last()}  # each round has others
 
 
 def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path) -> None:
     def count() -> int:
-        return len((tmp_path / "problems" / "train.jsonl").read_text("utf-8").splitlines())
+        return len((tmp_path / "problems" / "train-1.jsonl").read_text("utf-8").splitlines())
 
     nano.nano_evolution(tmp_path, problems=5, heldout=5)
     nano.nano_evolution(tmp_path, problems=7, heldout=5)

@@ -50,14 +50,14 @@ def make_unsure(folder: Path) -> None:
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
-    """Two rounds, the second with a PPM and a second pass, over ten problems."""
+    """Two rounds: of ten problems, and of six others with a PPM and a second pass, which learns from the first's trees as well."""
     folder.mkdir(exist_ok=True)
     if not (folder / "base").exists():
         make_unsure(folder / "base")
     files = {}
-    for name, count in (("train", 10), ("heldout", 6)):
+    for name, split, count, seed in (("train", "train", 10, 11), ("more", "train", 6, 13), ("heldout", "heldout", 6, 11)):
         files[name] = folder / f"{name}.jsonl"
-        records = generate(name, count, 11, levels=(1, 2))
+        records = generate(split, count, seed, levels=(1, 2))
         files[name].write_text(nano._problems(records), "utf-8")
     base = folder / "base.jsonl"
     base.write_text(nano.worked(generate("train", 8, 12, levels=(1, 2))), "utf-8")
@@ -69,7 +69,7 @@ def settings_in(folder: Path) -> dict[str, Any]:
         "search": {"candidates": 4, "rollouts": 4, "max_depth": 12},
         "policy_training": {"epochs": 1, "batch": 4, "learning_rate": 1e-4, "save_minutes": 0},
         "ppm_training": {"epochs": 1, "batch": 4, "learning_rate": 1e-4, "save_minutes": 0},
-        "rounds": [{}, {"search": {"annotation": "ppm"}, "again": [5]}],
+        "rounds": [{}, {"search": {"annotation": "ppm"}, "again": [5], "problems": str(files["more"]), "earlier": 1}],
         "evaluation": {"samples": 3, "search": {"rollouts": 2, "candidates": 3, "max_depth": 12}},
     }
 
@@ -94,8 +94,9 @@ def test_every_round_leaves_models_that_transformers_loads_and_a_page(undisturbe
         AutoModelForSequenceClassification.from_pretrained(out / f"round-{k}" / "ppm")
     summary = evolution.summarise(out)
     assert [r.round for r in summary.rounds] == [1, 2]
-    for r in summary.rounds:
-        assert r.solved["all"].total == 10 and r.solved["all"].count > 0
+    for r, searched, learned_from in zip(summary.rounds, (10, 6), (10, 16), strict=True):
+        assert r.solved["all"].total == searched and r.solved["all"].count > 0
+        assert sum(r.difficulty.values()) == learned_from
         assert set(r.measures) == {"greedy", "search", "majority", "ppm best of n", "logprob best of n", "pass@3", "control greedy", "control search"}
         assert all(of["all"].total == 6 for of in r.measures.values())
         assert r.over_control["greedy"]["all"].low <= r.over_control["greedy"]["all"].value

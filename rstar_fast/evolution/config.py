@@ -18,7 +18,10 @@ class RoundConfig(Mapped):
 
     Attributes:
       search: how the training problems are searched. Its seed is the round's own.
+      problems: file of the training problems that it searches; the evolution's by default.
       again: rollouts of further passes, each with a new seed, over the problems that no pass has solved.
+      earlier: of so many rounds before it the trees are extracted from as well, >= 0; a problem in several has one tree of all. With it,
+        and problems of its own, a round learns from more problems than it searches.
       extraction: what of the trees becomes training data.
       policy_training, ppm_training: how the two models are trained.
 
@@ -28,7 +31,9 @@ class RoundConfig(Mapped):
     _called = "round"
 
     search: SearchConfig = field(default_factory=lambda: SearchConfig(annotation=Annotation.TERMINAL))
+    problems: str | None = None
     again: tuple[int, ...] = ()
+    earlier: int = 0
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     policy_training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
     ppm_training: PpmTrainingConfig = field(default_factory=PpmTrainingConfig)
@@ -42,9 +47,24 @@ class RoundConfig(Mapped):
         for rollouts in self.again:
             check_integer("rollouts in again", rollouts, 1)
         object.__setattr__(self, "again", tuple(self.again))
+        check_integer("earlier", self.earlier, 0)
+        check_name("problems", self)
 
     def to_mapping(self) -> dict[str, Any]:
         return super().to_mapping() | {"again": list(self.again)}
+
+
+def check_name(name: str, config: Mapped) -> None:
+    """Makes a setting that names a file or a model a text.
+
+    Raises:
+      InvalidInput: it is neither that nor None.
+    """
+    value = getattr(config, name)
+    if isinstance(value, Path):
+        object.__setattr__(config, name, value := str(value))
+    if not isinstance(value, str | None) or value == "":
+        raise InvalidInput(f"{name} is {value!r}: give the name of a file or a model")
 
 
 _SECTIONS: Mapping[str, type[Mapped]] = {
@@ -93,7 +113,8 @@ class EvolutionConfig(Mapped):
     """A self-evolution (rStar-Math, section 3.4).
 
     Attributes:
-      problems: file of training problems, all with answers (formats: `rstar_fast.storage.read_problems`).
+      problems: file of training problems, all with answers (formats: `rstar_fast.storage.read_problems`), of all rounds that name none
+        of their own.
       heldout: file of problems with answers that no training sees; what is reported is measured on them.
       base: policy from which every round's policy is trained: a folder or hub name.
       bootstrap: policy that searches in round 1; the base by default.
@@ -128,11 +149,7 @@ class EvolutionConfig(Mapped):
 
     def __post_init__(self) -> None:
         for name in ("problems", "heldout", "base", "bootstrap", "base_data"):
-            value = getattr(self, name)
-            if isinstance(value, Path):
-                object.__setattr__(self, name, value := str(value))
-            if not isinstance(value, str | None) or value == "":
-                raise InvalidInput(f"{name} is {value!r}: give the name of a file or a model")
+            check_name(name, self)
         for name in ("problems", "heldout", "base"):
             if getattr(self, name) is None:
                 raise InvalidInput(f"{name} is missing: an evolution needs problems, heldout and base")
@@ -150,6 +167,11 @@ class EvolutionConfig(Mapped):
             raise InvalidInput(f"launcher is {self.launcher!r}: give a list of words, e.g. ['accelerate', 'launch']")
         object.__setattr__(self, "launcher", tuple(self.launcher))
         check_integer("seed", self.seed, 0, 2**31)
+
+    @property
+    def problem_files(self) -> tuple[str, ...]:
+        """The file of training problems of each round."""
+        return tuple(round_.problems or self.problems for round_ in self.rounds)
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
@@ -190,12 +212,16 @@ def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
     return (config.seed * 1_000 + round_ * 50 + part) % 2**31
 
 
+# Settings of a round that earlier versions did not have: recorded where they are not as usual, so that what such a version began equals
+# the same settings now.
+_LATER = {"problems": None, "earlier": 0}
 # What changes no result, or only by rounding.
 _FREE = ("launcher", "engine", "control", *PolicyTrainingConfig.changes_no_result, *PpmTrainingConfig.changes_no_result)
 # Settings by their beginning -> the stages that use them first.
 _USED_BY = {
     "search": ("search",),
     "again": ("search-2",),
+    "earlier": ("extract",),
     "extraction": ("extract",),
     "policy_training": ("policy",),
     "ppm_training": ("ppm",),
@@ -214,6 +240,9 @@ def recorded_settings(config: EvolutionConfig, digests: Mapping[str, str]) -> di
     for round_, given in zip(rounds.values(), config.rounds, strict=True):
         round_["search"] = given.search.recorded()
         round_["again"] = {str(at): rollouts for at, rollouts in enumerate(round_["again"], 1)}
+        for name, usual in _LATER.items():
+            if round_[name] == usual:
+                del round_[name]
     return settings | {"launcher": list(config.launcher), "rounds": rounds, "files": dict(digests)}
 
 

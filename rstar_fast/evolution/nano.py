@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -24,16 +23,17 @@ from rstar_fast.types import InvalidInput
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
 # Most problems, of those trained on and those measured on, are where the bootstrap policy sometimes succeeds.
-_TRAIN_LEVELS = (1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5)
+_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5)
 _HELDOUT_LEVELS = (1, 2, 3, 4, 4, 4, 4, 5)
 
 
-def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200, seed: int = 0) -> EvolutionConfig:
+def nano_evolution(out: str | Path, *, problems: int = 480, heldout: int = 96, seed: int = 0) -> EvolutionConfig:
     """Writes the problem files of an evolution of nano into its folder, and gives its settings.
 
     Args:
       out: the evolution's folder.
-      problems: to train on, >= 1.
+      problems: that each round searches, >= 1. Every round has others, and learns from those of the rounds before as well: so small a
+        policy needs many different problems more than many solutions.
       heldout: problems to measure on, >= 1; half of them of level 4, where most is to be learned.
       seed: of the problems, and of all that is drawn.
 
@@ -43,8 +43,10 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
     for name, count in (("problems", problems), ("heldout", heldout)):
         check_integer(name, count, 1)
     folder = Path(out) / FOLDER
-    paths = {name: folder / name for name in ("train.jsonl", "heldout.jsonl", "base.jsonl")}
-    asked = {"problems": problems, "heldout": heldout, "seed": seed, "generator": generator.VERSION}
+    settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
+    train = [folder / f"train-{k}.jsonl" for k in range(1, len(settings["rounds"]) + 1)]
+    held, base_data = folder / "heldout.jsonl", folder / "base.jsonl"
+    asked = {"problems": problems, "heldout": heldout, "seed": seed, "rounds": len(train), "generator": generator.VERSION}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = _made(folder)
@@ -54,15 +56,19 @@ def nano_evolution(out: str | Path, *, problems: int = 2400, heldout: int = 200,
             (folder / _MADE).unlink(missing_ok=True)
             base = read_last()
             known = {record.problem.question for record in base}
-            fresh = (r for r in generate("train", problems + len(base), seed, levels=_TRAIN_LEVELS) if r.problem.question not in known)
-            write_whole(paths["train.jsonl"], _problems(list(islice(fresh, problems))))
-            write_whole(paths["heldout.jsonl"], _problems(generate("heldout", heldout, seed, levels=_HELDOUT_LEVELS)))
-            write_whole(paths["base.jsonl"], worked(base))
+            wanted = len(train) * problems
+            drawn = generate("train", wanted + len(base), seed, levels=_TRAIN_LEVELS)
+            fresh = [record for record in drawn if record.problem.question not in known][:wanted]
+            for k, path in enumerate(train):
+                write_whole(path, _problems(fresh[k :: len(train)]))
+            write_whole(held, _problems(generate("heldout", heldout, seed, levels=_HELDOUT_LEVELS)))
+            write_whole(base_data, worked(base))
             write_whole(folder / _MADE, json.dumps(asked))
     except OSError as error:
         raise InvalidInput(f"{out} cannot be used for an evolution: {error}; give another folder") from error
-    settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
-    files = {"problems": str(paths["train.jsonl"]), "heldout": str(paths["heldout.jsonl"]), "base_data": str(paths["base.jsonl"])}
+    for round_, path in zip(settings["rounds"], train, strict=True):
+        round_["problems"] = str(path)
+    files = {"problems": str(train[0]), "heldout": str(held), "base_data": str(base_data)}
     return EvolutionConfig.from_mapping({**settings, **files, "base": str(BOOTSTRAP), "seed": seed})
 
 

@@ -47,7 +47,7 @@ class Rounds:
     Args:
       config: the evolution.
       records: its folder.
-      problems: those to train on, and those held out (`problems_of`).
+      problems: those to train on by round, and those held out (`problems_of`).
       progress: is told the events of searches, and how far trainings are: (stage, what).
     """
 
@@ -55,7 +55,7 @@ class Rounds:
         self,
         config: EvolutionConfig,
         records: Records,
-        problems: tuple[ProblemFile, ProblemFile],
+        problems: tuple[Sequence[ProblemFile], ProblemFile],
         progress: Callable[[Stage, Any], object] | None = None,
     ) -> None:
         self._config, self._records, self._progress = config, records, progress
@@ -71,7 +71,7 @@ class Rounds:
             made = Stage(k, name, says, problems, lambda: work(made, *arguments))
             return made
 
-        total, held = len(self._train.problems), len(self._heldout.problems)
+        total, held = len(self._train[k - 1].problems), len(self._heldout.problems)
         yield stage("search", f"search {total} problems, {_said(round_.search)}", total, self._search, round_, 0)
         for at, rollouts in enumerate(round_.again, 1):
             before = [self._records.get(k, name) or {} for name in _passes(round_)[:at]]
@@ -93,13 +93,14 @@ class Rounds:
     # --- what the stages do ------------------------------------------------------------------------------------------
 
     def _search(self, stage: Stage, round_: RoundConfig, at: int) -> Record:
-        problems: Sequence[Problem] = self._train.problems
+        given = self._train[stage.round - 1]
+        problems: Sequence[Problem] = given.problems
         config = round_.search
         if at:
             unsolved = set(self._record(stage, _passes(round_)[at - 1])["unsolved"])
             problems = [problem for problem in problems if problem.id in unsolved]
             config = dataclasses.replace(config, rollouts=round_.again[at - 1])
-        return self._searched(stage, problems, self._train, config, seed_of(self._config, stage.round, _SEARCH + at))
+        return self._searched(stage, problems, given, config, seed_of(self._config, stage.round, _SEARCH + at))
 
     def _searched(
         self, stage: Stage, problems: Sequence[Problem], given: ProblemFile, config: SearchConfig, seed: int
@@ -129,6 +130,8 @@ class Rounds:
 
     def _extract(self, stage: Stage, round_: RoundConfig) -> Record:
         runs = [self._folder(stage) / name for name in _passes(round_)]
+        for back in range(1, min(round_.earlier, stage.round - 1) + 1):
+            runs += [self._folder(stage, back) / name for name in _passes(self._config.rounds[stage.round - back - 1])]
         if not sum(self._record(stage, name)["solved"] for name in _passes(round_)):
             raise RstarError(f"round {stage.round} solved no problem: begin in another folder with easier problems, more rollouts, or a better bootstrap policy")
         seed = seed_of(self._config, stage.round, 0)
@@ -258,32 +261,31 @@ class Rounds:
         return told
 
 
-def problems_of(config: EvolutionConfig) -> tuple[ProblemFile, ProblemFile]:
-    """The training problems and those held out.
+def problems_of(config: EvolutionConfig) -> tuple[tuple[ProblemFile, ...], ProblemFile]:
+    """The training problems of each round, and those held out.
 
     Raises:
       InvalidInput: a problem has no answer, or a problem or an id is in both.
     """
-    found = []
-    for name, path in (("problems", config.problems), ("heldout", config.heldout)):
-        given = read_problems(path)
-        without = [problem.id for problem in given.problems if problem.id not in given.answers]
+    read = {}
+    for path in dict.fromkeys((*config.problem_files, config.heldout)):
+        read[path] = read_problems(path)
+        without = [problem.id for problem in read[path].problems if problem.id not in read[path].answers]
         if without:
-            raise InvalidInput(
-                f"{len(without)} of {len(given.problems)} problems of {path} ({name}) have no answer, the first {without[0]!r}: add them"
-            )
-        found.append(given)
-    train, heldout = found
-    for what, of in (("questions", lambda problem: problem.question), ("ids", lambda problem: problem.id)):
-        there = set(map(of, train.problems))
-        both = [of(problem) for problem in heldout.problems if of(problem) in there]
-        if both:
-            raise InvalidInput(
-                f"{len(both)} {what} of {config.heldout} are in {config.problems} as well, the first {both[0][:80]!r}: hold out others"
-                + (", or leave ids out of both files" if what == "ids" else "")
-            )
+            raise InvalidInput(f"{len(without)} of {len(read[path].problems)} problems of {path} have no answer, the first {without[0]!r}: add them")
+    heldout = read[config.heldout]
+    for path in dict.fromkeys(config.problem_files):
+        for what, of in (("questions", lambda problem: problem.question), ("ids", lambda problem: problem.id)):
+            there = set(map(of, read[path].problems))
+            both = [of(problem) for problem in heldout.problems if of(problem) in there]
+            if both:
+                raise InvalidInput(
+                    f"{len(both)} {what} of {config.heldout} are in {path} as well, the first {both[0][:80]!r}: hold out others"
+                    + (", or leave ids out of both files" if what == "ids" else "")
+                )
     most = config.evaluation.problems
-    return train, heldout if most is None else dataclasses.replace(heldout, problems=heldout.problems[:most])
+    chosen = heldout if most is None else dataclasses.replace(heldout, problems=heldout.problems[:most])
+    return tuple(read[path] for path in config.problem_files), chosen
 
 
 def _remove_if_told_otherwise(out: Path, config: Any) -> None:

@@ -122,12 +122,12 @@ def summarise(folder: str | Path) -> EvolutionSummary:
     levels = [heldout.labels.get(problem.id, {}).get("level", "") for problem in heldout.problems]
     frontier = _frontier(records.get(1, "samples"), levels)
     is_frontier = [level in frontier for level in levels]
-    totals = Counter(train.labels.get(problem.id, {}).get("level", "") for problem in train.problems)
     rounds = []
     for k in range(1, len(config.rounds) + 1):
         names = [path.stem for path in (records.folder(k) / "records").glob("*.json")]
         of_stage = {name: record for name in names if (record := records.get(k, name)) is not None}
         if of_stage:
+            totals = Counter(train[k - 1].labels.get(problem.id, {}).get("level", "") for problem in train[k - 1].problems)
             rounds.append(_round(k, of_stage, levels, is_frontier, totals))
     measured = [k for k in range(1, len(rounds) + 1) if records.get(k, "evaluation") is not None]
     over_first = {}
@@ -146,7 +146,7 @@ def digests_of(config: EvolutionConfig) -> dict[str, str]:
       InvalidInput: one is missing.
     """
     found = {}
-    for path in (config.problems, config.heldout, config.base_data):
+    for path in dict.fromkeys((*config.problem_files, config.heldout, config.base_data)):
         if path is not None:
             try:
                 found[path] = digest(path)

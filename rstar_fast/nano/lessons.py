@@ -6,18 +6,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from rstar_fast import steps
-from rstar_fast.nano.generator import Record, generate
+from rstar_fast.nano.generator import FAMILIES, Record, generate
 
-# The levels whose worked programs any training may read. The bootstrap policy has read a great many of the fluent ones and a few
-# hundred of the last: there it succeeds sometimes, as a large model does where it has to think. Those of the other levels nano finds
-# by its own search.
+# The levels whose worked programs any training may read. The bootstrap policy has read a great many of the fluent ones and two of
+# each family of the last: there it succeeds sometimes, as a large model does where it has to think. Those of the other levels nano
+# finds by its own search.
 FLUENT_LEVELS: tuple[int, ...] = (1, 2, 3)
 WORKED_LEVELS: tuple[int, ...] = (*FLUENT_LEVELS, 4)
 
 
 def read_last() -> list[Record]:
-    """The worked programs that the bootstrap policy has read last, ten of each family at the last worked level."""
-    return generate("train", 250, 11, levels=WORKED_LEVELS[-1:]) + generate("train", 62, 12, levels=(1, 2, 3, 3))
+    """The worked programs that the bootstrap policy has read last: two of each family at the last worked level, and easier ones."""
+    hard = [record for family in FAMILIES for record in generate("train", 2, 11, levels=WORKED_LEVELS[-1:], families=[family.name])]
+    return hard + generate("train", 5 * len(hard), 12, levels=(1, 2, 3, 3))
 
 
 def worked(records: Sequence[Record]) -> str:

@@ -159,15 +159,18 @@ class Sampler:
         for rows in ([i for i, part in enumerate(known) if part is None], [i for i, part in enumerate(known) if part is not None]):
             if not rows:
                 continue
-            of_rows, cache, mask, positions = self._prefill([tokens[i] for i in rows], [known[i] for i in rows])
+            of_rows, cache, _, _ = self._prefill([tokens[i] for i in rows], [known[i] for i in rows])
             computed = [part[..., : cache.get_seq_length(), :] for layer in cache.layers for part in (layer.keys, layer.values)]
             if len({part.shape for part in computed}) > 1:
                 self._prompts = None
                 return self._begun(prompts, owners)
             together = torch.stack(computed, 1)
+            before = [0 if (part := known[i]) is None else part.shape[2] for i in rows]
+            end = max(before)  # of what was known; each row's stands before it, and what is new at the right end
             for row, i in enumerate(rows):
-                seen = mask[row, 0, 0] == 0
-                parts[i], logits[i] = together[row][:, :, seen], of_rows[row]
+                new = len(tokens[i]) - before[row]
+                parts[i] = torch.cat([together[row, :, :, end - before[row] : end], together[row, :, :, -new:]], 2)
+                logits[i] = of_rows[row]
                 self._prompts.add(owners[i], tokens[i], parts[i])
         cache, seen = self._cache_of(parts)
         positions = torch.tensor([len(prompt) - 1 for prompt in prompts], device=seen.device)

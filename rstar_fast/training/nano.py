@@ -3,7 +3,7 @@
     python -m rstar_fast.training.nano policy --out DIR --tokens 14000000 --minutes 45 --seed 0
     python -m rstar_fast.training.nano bootstrap --policy DIR --out BOOTSTRAP
 
-The second trains it on a few hundred programs of the level above. What it will know of harder levels comes from its own search
+The second trains it on a few programs of the level above. What it will know of harder levels comes from its own search
 (`evolve`), and from nothing else.
 
 DIR then holds a checkpoint that transformers loads as it is, a log (log.jsonl), and the state from which `--resume` goes on.
@@ -43,6 +43,7 @@ CONTEXT_TOKENS = 1024
 _VOCABULARY = 1280
 _CHUNK_PROBLEMS = 4000
 _STATE_FILE = "training_state.pt"
+_BOOTSTRAP_EPOCHS = 10
 
 # Copying the numbers of a question is what so small a model gets wrong: written-out expressions come four times as often.
 _FAMILIES = (*(family.name for family in FAMILIES), *("expression",) * 3)
@@ -354,12 +355,13 @@ class PolicyTrainer:
 
 
 def train_bootstrap(policy: Path, out: Path) -> None:
-    """Trains a policy on the programs that the bootstrap policy reads last, as a round of the evolution trains one."""
+    """Trains a policy on the programs that the bootstrap policy reads last, as a round of the evolution trains one, but until they
+    teach it no more: what the rounds gain must not be what reading the same once more would give."""
     out.mkdir(parents=True, exist_ok=True)
     data = out.with_name(f"{out.name}.jsonl")
     write_whole(data, worked(read_last()))
     settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))["policy_training"]
-    train_policy(data, out, policy=str(policy), **settings)
+    train_policy(data, out, policy=str(policy), **{**settings, "epochs": _BOOTSTRAP_EPOCHS})
 
 
 def main(arguments: list[str] | None = None) -> None:
