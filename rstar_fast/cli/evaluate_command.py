@@ -79,13 +79,12 @@ def evaluate(
     if file is not None and len(data) > 1:
         raise InvalidInput(f"--file is a copy of one benchmark, and there are {len(data)}: give the files themselves as problem files")
     folders = _folders(out, data)
-    loaded = {}
-    for one in data:  # all of them before hours of searching
-        loaded[data_name(one)] = evaluation.load_problems(one, file)
-        check_key(loaded[data_name(one)])
+    loaded = [evaluation.load_problems(one, file) for one in data]
+    for problems in loaded:  # all of them before hours of searching
+        check_key(problems)
     asked: dict[str, Any] = {"policy": policy, "ppm": ppm, "seed": seed, "retry_failed": retry_failed, **settings}
     tables = {}
-    for (name, problems), folder in zip(loaded.items(), folders, strict=True):
+    for name, problems, folder in zip(map(data_name, data), loaded, folders, strict=True):
         given = drawn(problems, sample, seed)
         with _Shown(len(given.problems), out) as shown:
             if sweep:
@@ -132,9 +131,8 @@ def _folders(out: Path, data: list[str]) -> list[Path]:
     if len(data) == 1:
         return [out]
     from rstar_fast.evaluation.benchmarks import benchmark_named
-    from rstar_fast.storage import looks_like_problem_file
 
-    names = [(None if looks_like_problem_file(one) else benchmark_named(one)) or Path(one).stem for one in data]
+    names = [benchmark_named(one) or Path(one).stem for one in data]
     if len(set(names)) < len(names):
         raise InvalidInput(f"two of {', '.join(data)} are called {next(n for n in names if names.count(n) > 1)!r}: evaluate them into folders of their own")
     return [out / name for name in names]

@@ -19,7 +19,7 @@ from rstar_fast.evaluation.metrics import metrics_of
 from rstar_fast.evaluation.outcomes import RESULTS, Outcome, outcome_of, read_outcomes
 from rstar_fast.search import search
 from rstar_fast.search.api import merged_settings, model_name
-from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file
+from rstar_fast.storage import ProblemFile, Run
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.storage.manifest import FILE as MANIFEST
 from rstar_fast.types import AnswerKey, Executor, Finished, InvalidInput, Problem, ProgressEvent
@@ -290,7 +290,7 @@ def data_name(problems: Problems) -> str:
     """What problems are called where no name is given."""
     if not isinstance(problems, str | Path):
         return "problems"
-    benchmark = None if looks_like_problem_file(str(problems)) else benchmark_named(str(problems))
+    benchmark = benchmark_named(str(problems))
     return str(problems) if benchmark is None else BENCHMARKS[benchmark].title
 
 

@@ -94,8 +94,8 @@ _BY_LETTERS = {re.sub(r"\W|_", "", name): name for name in BENCHMARKS} | {"aime2
 
 
 def benchmark_named(name: str) -> str | None:
-    """The name in BENCHMARKS that is meant, whatever its case and its hyphens; None where none is."""
-    return _BY_LETTERS.get(re.sub(r"[\W_]", "", name.lower()))
+    """The name in BENCHMARKS that is meant, whatever its case and its hyphens; None where none is, or a problem file."""
+    return None if looks_like_problem_file(name) else _BY_LETTERS.get(re.sub(r"[\W_]", "", name.lower()))
 
 
 def load_problems(data: str | Path, file: str | Path | None = None) -> ProblemFile:
@@ -109,7 +109,7 @@ def load_problems(data: str | Path, file: str | Path | None = None) -> ProblemFi
       InvalidInput: there is no such benchmark or file, or it is unusable.
       RstarError: the benchmark is on the hub only, and cannot be had from there.
     """
-    name = benchmark_named(str(data)) if not looks_like_problem_file(str(data)) else None
+    name = benchmark_named(str(data))
     if name is None:
         if file is not None:
             raise InvalidInput(f"{str(data)!r} is no benchmark, so its file cannot be another: give one of {', '.join(BENCHMARKS)}")
