@@ -172,7 +172,11 @@ class Terminal(enum.IntEnum):
 
 @runtime_checkable
 class Policy(Protocol):
-    """Proposes next steps. A plain function `policy(partials, n)`, sync or async, serves as well."""
+    """Proposes next steps. A plain function `policy(partials, n)`, sync or async, serves as well.
+
+    One with a true attribute `merges_calls`, whose calls may overlap and share its batches, is asked for fewer partials at a time,
+    and more often.
+    """
 
     def propose(self, partials: Sequence[Partial], n: int) -> Awaitable[Sequence[Sequence[Candidate]]]:
         """Returns n or fewer candidates for each of the B partials, in the order given."""

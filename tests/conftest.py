@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before transformers is imported: a test that would fetch something fails instead.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -64,3 +65,11 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    """nano's."""
+    from tiny_models import nano_tokenizer
+
+    return nano_tokenizer()

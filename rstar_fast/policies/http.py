@@ -58,6 +58,8 @@ class LeafSeeds:
     So two leaves differ, two calls at one leaf differ, and what else is searched at the same time changes nothing.
     """
 
+    merges_calls = True  # the server's batches are its own
+
     def __init__(self, seed: int, remembered: int = 65_536) -> None:
         """Counts the calls of the `remembered` most recent leaves; a leaf forgotten since starts again at its first seed."""
         self._seed = seed

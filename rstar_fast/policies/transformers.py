@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import queue
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -17,13 +20,46 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from rstar_fast import steps
 from rstar_fast.policies.checkpoint import context_tokens, load_model, load_tokenizer
 from rstar_fast.policies.prompt_cache import PromptCache
-from rstar_fast.policies.sampler import Sampler
+from rstar_fast.policies.sampler import Ask, Sampler
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong
 
 
+@dataclass(eq=False)
+class _Request:
+    """A call of `propose`.
+
+    Attributes:
+      asks: what the sampler is asked for each distinct partial.
+      samples: of each ask; None: still to come.
+      missing: how many are still to come.
+      too_long: the partials that cannot be continued.
+    """
+
+    partials: list[Partial]
+    n: int
+    answer: Future[list[list[Candidate] | PartialTooLong]] = field(default_factory=Future)
+    asks: dict[Partial, Ask] = field(default_factory=dict)
+    samples: dict[Ask, list[Candidate | None]] = field(default_factory=dict)
+    missing: int = 0
+    too_long: dict[Partial, PartialTooLong] = field(default_factory=dict)
+
+    def shares(self) -> list[list[Candidate] | PartialTooLong]:
+        """For each partial its n candidates, or why there are none; none of them is given twice."""
+        left = {partial: iter(self.samples[ask]) for partial, ask in self.asks.items()}
+        answers: list[list[Candidate] | PartialTooLong] = []
+        for partial in self.partials:
+            if partial in self.too_long:
+                answers.append(self.too_long[partial])
+            else:
+                answers.append([candidate for candidate in islice(left[partial], self.n) if candidate is not None])
+        return answers
+
+
 class TransformersPolicy:
     """Samples steps with a causal language model.
+
+    Calls may overlap: samples join those under way, and each call returns as soon as its own have ended.
 
     A sample depends on the seed, its partial, its number among the partial's samples and how often the partial was asked for
     before: not on what shares its batch, up to rounding in the last bits, which may tip a near tie.
@@ -36,13 +72,15 @@ class TransformersPolicy:
       top_p: in (0, 1]: sample from the smallest set of tokens with this probability.
       top_k: sample from so many most likely tokens; 0: from all.
       max_step_tokens: most tokens of a step, >= 1.
-      max_rows: most sequences generated at a time, >= 1; bounds the memory of keys and values.
-      prompt_cache_mb: most MB of keys and values of prompts that are kept, so that of a leaf's prompt only the last step is computed;
-        0: none.
+      max_rows: most samples under way at a time, >= 1; bounds the memory of keys and values.
+      prompt_cache_mb: most MB of keys and values of prompts that are kept, so that of a leaf's prompt only the last step is
+        computed; 0: none.
 
     Raises:
       InvalidInput: a setting is out of its range.
     """
+
+    merges_calls = True
 
     def __init__(
         self,
@@ -66,12 +104,13 @@ class TransformersPolicy:
         if prompt_cache_mb < 0:
             raise InvalidInput(f"prompt_cache_mb={prompt_cache_mb}: give an integer >= 0")
         self._tokenizer, self._seed = PieceTokenizer(tokenizer), seed
-        self._max_step_tokens, self._max_rows = max_step_tokens, max_rows
+        self._max_step_tokens = max_step_tokens
         self._context = context_tokens(model)
         known = PromptCache(prompt_cache_mb * 1_000_000) if prompt_cache_mb else None
-        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k, known)
+        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k, known, max_rows)
         self._asked: Counter[bytes] = Counter()
-        # One thread: the model is not shared between batches.
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._asked_by: dict[Ask, _Request] = {}  # what is under way
         self._thread = ThreadPoolExecutor(1, "rstar_fast.policy")
 
     @classmethod
@@ -83,53 +122,101 @@ class TransformersPolicy:
         return cls(model, load_tokenizer(name, "policy"), seed=seed, **settings)  # type: ignore[arg-type]
 
     async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
-        """Samples n candidates for each of the B partials; a partial beyond the model's context gets its error instead."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._propose, list(partials), n)
+        """Samples n candidates for each of the B partials; a partial beyond the model's context gets its error instead.
+
+        May be called again before it has returned: what is asked for later joins what is under way.
+        """
+        request = _Request(list(partials), n)
+        self._requests.put(request)
+        # Whose turn comes first serves all that have come by then; the turns of the others find nothing left to do.
+        self._thread.submit(self._serve)
+        return await asyncio.wrap_future(request.answer)
 
     async def aclose(self) -> None:
         """Ends the thread."""
         await asyncio.to_thread(self._thread.shutdown)
 
-    def _propose(self, partials: list[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
-        times = Counter(partials)  # a partial asked for more than once is computed once
-        distinct = list(times)
-        prompts = self._tokenizer([steps.without_surrogates(steps.prompt(partial)) for partial in distinct])
-        keys = [self._keys(partial, n * times[partial]) for partial in distinct]
-        answers: list[list[Candidate]] = [[] for _ in distinct]
-        for batch in self._batches(prompts, keys):
-            of_batch = [prompts[i] for i, _ in batch]
-            room = [min(self._context - len(prompt), self._max_step_tokens) for prompt in of_batch]
-            owners = [distinct[i].problem for i, _ in batch]
-            samples = self._sampler.sample(of_batch, [part for _, part in batch], room, owners)
-            for (i, _), of_prompt in zip(batch, samples, strict=True):
-                answers[i] += of_prompt
-        number = {partial: i for i, partial in enumerate(distinct)}
-        shares: list[list[Candidate] | PartialTooLong] = []
-        for partial in partials:
-            i = number[partial]
-            if len(prompts[i]) >= self._context:
-                shares.append(self._too_long(partial, len(prompts[i])))
-            else:
-                shares.append(answers[i][:n])
-                del answers[i][:n]
-        return shares
+    def _serve(self) -> None:
+        """Generates until there is nothing left to be generated."""
+        while True:
+            try:
+                self._take_requests()
+                if not self._sampler.is_busy:
+                    return
+                self._step()
+            except Exception as error:  # out of memory, or the model's own
+                together = list(dict.fromkeys(self._asked_by.values()))
+                self._sampler.clear()
+                if len(together) == 1:
+                    self._end(together[0], error)
+                else:
+                    for request in together:
+                        self._serve_alone(request)
 
-    def _batches(self, prompts: list[np.ndarray], keys: list[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
-        """Batches of at most max_rows samples, each (number of a prompt, keys of its samples); no prompts too long."""
-        batch: list[tuple[int, np.ndarray]] = []
-        rows = 0
-        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):  # of like length: least padding
-            if len(prompts[i]) >= self._context:
+    def _serve_alone(self, request: _Request) -> None:
+        """Begins a request anew that failed with others: the failure is only one's, or there were too many."""
+        for samples in request.samples.values():
+            request.missing += len(samples) - samples.count(None)
+            samples[:] = [None] * len(samples)
+        self._sampler.add(request.samples)
+        try:
+            while self._sampler.is_busy:
+                self._step()
+        except Exception as error:
+            self._sampler.clear()
+            self._end(request, error)
+
+    def _step(self) -> None:
+        for ask, number, candidate in self._sampler.step():
+            request = self._asked_by[ask]
+            request.samples[ask][number] = candidate
+            request.missing -= 1
+            if not request.missing:
+                self._end(request)
+
+    def _take_requests(self) -> None:
+        """Begins what was asked for, and forgets what is not wanted any more."""
+        while True:
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                break
+            try:
+                self._begin(request)
+            except Exception as error:
+                self._end(request, error)
+        for request in {request for request in self._asked_by.values() if request.answer.cancelled()}:
+            self._sampler.drop(request.samples.keys())
+            self._end(request)
+
+    def _begin(self, request: _Request) -> None:
+        times = Counter(request.partials)  # a partial asked for more than once is computed once
+        prompts = self._tokenizer([steps.without_surrogates(steps.prompt(partial)) for partial in times])
+        for (partial, count), prompt in zip(times.items(), prompts, strict=True):
+            room = self._context - len(prompt)
+            if room <= 0:
+                request.too_long[partial] = self._too_long(partial, len(prompt))
                 continue
-            for first in range(0, len(keys[i]), self._max_rows):
-                part = keys[i][first : first + self._max_rows]
-                if rows + len(part) > self._max_rows:
-                    yield batch
-                    batch, rows = [], 0
-                batch.append((i, part))
-                rows += len(part)
-        if batch:
-            yield batch
+            keys = self._keys(partial, request.n * count)
+            ask = Ask(prompt, keys, min(room, self._max_step_tokens), partial.problem)
+            request.asks[partial] = ask
+            request.samples[ask] = [None] * len(keys)
+            request.missing += len(keys)
+        if request.missing:
+            self._asked_by.update(dict.fromkeys(request.samples, request))
+            self._sampler.add(sorted(request.samples, key=lambda ask: len(ask.prompt)))  # of like length: least padding
+        else:
+            self._end(request)
+
+    def _end(self, request: _Request, error: Exception | None = None) -> None:
+        for ask in request.samples:
+            self._asked_by.pop(ask, None)
+        if not request.answer.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            request.answer.set_exception(error)
+        else:
+            request.answer.set_result(request.shares())
 
     def _too_long(self, partial: Partial, length: int) -> PartialTooLong:
         return PartialTooLong(

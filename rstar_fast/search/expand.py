@@ -94,6 +94,9 @@ class Expander:
     ) -> None:
         self._policy, self._executor, self._dialect = policy, executor, dialect
         self._valuation, self._fills = valuation, fills
+        # Batches worth having under way at a time: while one is in the policy, another's code runs. Where the policy merges them,
+        # small ones are better: each waits for its own slowest sample and program only.
+        self.lanes = 16 if policy.merges_calls else 2
 
     async def expand(self, leaves: Sequence[Leaf]) -> list[Growth]:
         """Expands each of the leaves; a leaf none of whose candidates is usable is tried again, then closed."""

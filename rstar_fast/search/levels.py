@@ -28,7 +28,6 @@ from rstar_fast.search.expand import Child, Expander, Growth, Leaf
 from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
-_LANES = 2  # parts of the open problems: while one is in the policy, another's code runs
 _ROUNDS = 4  # in which samples are drawn where the vote may end them early
 _EMPTY = NodeRecord()
 
@@ -153,7 +152,7 @@ class LevelSearch:
         spending: Spending,
         progress: Callable[[ProgressEvent], object] | None = None,
     ) -> None:
-        self._config, self._spending = config, spending
+        self._config, self._spending, self._lanes = config, spending, expander.lanes  # parts of the open problems
         self._samples = config.strategy.samples
         # Of a tree no more leaves are out than fit into a batch.
         self._slots = min(config.batch_leaves, config.solutions)
@@ -166,7 +165,7 @@ class LevelSearch:
         at_once = self._config.open_problems
         if self._samples:
             at_once = max(1, at_once * self._config.candidates // self._spending.rollouts_each)
-        lanes = {asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts_of(at_once, _LANES) if part}
+        lanes = {asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts_of(at_once, self._lanes) if part}
         try:
             while lanes:
                 # Not gather alone: of an interrupt in a lane it would raise it once more, where asyncio is about to close.

@@ -18,8 +18,6 @@ from rstar_fast.search.expand import Expander, Leaf
 from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
-# Batches under way at a time: while one is in the policy, another's code runs.
-_LANES = 2
 _LOGARITHMS = 1 << 16
 _EMPTY = NodeRecord()  # of the root, and of every node where the dialect does not look
 
@@ -43,7 +41,7 @@ class TreeSearch:
         spending: Spending,
         progress: Callable[[ProgressEvent], object] | None = None,
     ) -> None:
-        self._config, self._spending = config, spending
+        self._config, self._spending, self._most_lanes = config, spending, expander.lanes
         reference = config.behaviour is Behaviour.REFERENCE
         self._forest = Forest(
             c=config.c,
@@ -111,8 +109,8 @@ class TreeSearch:
 
     def _fill_lanes(self, lanes: set[asyncio.Task[None]]) -> None:
         """Starts batches until all lanes are under way or no leaf is to be had."""
-        share = math.ceil(len(self._open) * self._config.in_flight / _LANES)
-        while len(lanes) < _LANES:
+        share = math.ceil(len(self._open) * self._config.in_flight / self._most_lanes)
+        while len(lanes) < self._most_lanes:
             tickets, trees, nodes, depths, ended = self._forest.select(min(self._config.batch_leaves, max(1, share)))
             for number in ended.tolist():
                 self._running[self._open[number]].discard(number)

@@ -106,6 +106,10 @@ class PolicyModel(_Model[list[Candidate]]):
 
     kind, error, noun = FailureKind.POLICY, PolicyError, "policy"
 
+    def __init__(self, function: Callable[..., Any], owned: Any = None, merges_calls: bool = False) -> None:
+        super().__init__(function, owned)
+        self.merges_calls = merges_calls
+
     async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate] | Failure]:
         """At most n candidates for each of the B partials, or why there are none."""
         return await self._ask(partials, n)
@@ -193,8 +197,8 @@ def policy_model(policy: PolicyLike, **settings: Any) -> PolicyModel:
     """A policy by name (loaded with `settings`), a Policy, or a function policy(partials, n)."""
     if isinstance(policy, str | Path):
         loaded = load_policy(policy, **settings)
-        return PolicyModel(loaded.propose, loaded)
-    return PolicyModel(_function_of(policy, "propose", "policy", "policy(partials, n)"))
+        return PolicyModel(loaded.propose, loaded, _merges_calls(loaded))
+    return PolicyModel(_function_of(policy, "propose", "policy", "policy(partials, n)"), merges_calls=_merges_calls(policy))
 
 
 def scorer_model(scorer: ScorerLike) -> ScorerModel:
@@ -211,6 +215,10 @@ def raised(who: str, error: BaseException) -> str:
     said = " ".join(str(error).split())
     said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]} ..."
     return f"{who} raised {type(error).__name__}{': ' if said else ''}{said}"
+
+
+def _merges_calls(policy: Any) -> bool:
+    return bool(getattr(policy, "merges_calls", False))
 
 
 def _function_of(model: Any, method: str, name: str, signature: str) -> Callable[..., Any]:

@@ -1,0 +1,239 @@
+"""Rows that share prompts, join and leave: the decoder against the models themselves, samples against those of a plain loop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, SIZES, keys, plainly, prompts_of, random_model, same
+
+from rstar_fast.policies import generation
+from rstar_fast.policies.decoder import Decoder
+from rstar_fast.policies.prompt_cache import PromptCache
+from rstar_fast.policies.sampler import Ask, Sampler
+from rstar_fast.types import Candidate, Partial
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 40,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 2.0, "original_max_position_embeddings": 80}
+DECODED: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("Qwen2", {}),
+    "qwen2, tied": ("Qwen2", {"tie_word_embeddings": True}),
+    "qwen2, yarn": ("Qwen2", {"rope_parameters": YARN}),
+    "qwen3": ("Qwen3", {"head_dim": 16}),
+    "llama": ("Llama", {"num_key_value_heads": 4}),
+    "llama, biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 1}),
+    "llama, llama3": ("Llama", {"rope_parameters": LLAMA3}),
+    "mistral": ("Mistral", {"sliding_window": None, "head_dim": 24}),
+    "phi3": ("Phi3", {}),
+}
+NOT_DECODED: dict[str, tuple[str, dict[str, Any]]] = {
+    "windows": ("Mistral", {"sliding_window": 12}),
+    "a layer with a window": ARCHITECTURES["qwen2, a layer with a window"],
+    "capped scores": ARCHITECTURES["gemma2, capped scores"],
+    "positions that depend on the length": (
+        "Llama",
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 100.0, "factor": 2.0}},
+    ),
+    "heads rotated in part": (
+        "Phi3",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    ),
+    "another activation": ("Llama", {"hidden_act": "gelu"}),
+}
+
+
+def model_of(family: str, settings: dict[str, Any]) -> Any:
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{family}Config")(**SIZES | {"vocab_size": 90} | settings)
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+
+
+@pytest.mark.parametrize("name", DECODED)
+def test_the_decoder_computes_what_the_model_does(name: str) -> None:
+    model = model_of(*DECODED[name])
+    for parameter in model.parameters():  # norms and biases are ones and zeros at first
+        torch.nn.init.normal_(parameter, 0.5 if parameter.ndim == 1 else 0.0, 0.3)
+    ids = torch.randint(0, 90, (1, 70))
+    with torch.inference_mode():
+        expected = model(input_ids=ids).logits[0]
+        decoder = Decoder.of(model)
+        assert decoder is not None
+
+        def attend(layer: int, queries: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+            heads = [x.transpose(0, 1)[None] for x in (queries, *others)]
+            return (
+                torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True)[0]
+                .transpose(0, 1)
+                .flatten(1)
+            )
+
+        for _ in range(2):  # with the table of rotations made, and found
+            mine = decoder.logits(decoder(ids[0], torch.arange(70), attend))
+            torch.testing.assert_close(mine, expected, atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(model(input_ids=ids).logits[0], expected)  # its own matrices are parts of those joined
+    assert sum(parameter.numel() for parameter in model.parameters()) == sum(
+        p.numel() for p in model_of(*DECODED[name]).parameters()
+    )
+
+
+@pytest.mark.parametrize("name", NOT_DECODED)
+def test_models_that_are_computed_otherwise_have_no_decoder(name: str) -> None:
+    assert Decoder.of(model_of(*NOT_DECODED[name])) is None
+
+
+def test_a_model_with_an_adapter_has_no_decoder() -> None:
+    model = model_of("Qwen2", {})
+    projection = model.model.layers[1].self_attn.q_proj
+    model.model.layers[1].self_attn.q_proj = torch.nn.Sequential(projection, torch.nn.Identity())
+    assert Decoder.of(model) is None
+
+
+# Rows that join and leave
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama", "phi3", "phi3, sliding window"])
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_join_and_leave_change_no_sample(
+    name: str, seed: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples asked for at any time, in more groups than there is room for; some are dropped, many become stragglers."""
+    monkeypatch.setattr(generation, "_SHORT", 4)
+    monkeypatch.setattr(generation, "_WIDEST", 2)
+    random = np.random.default_rng(seed)
+    model = random_model(name)
+    oracle = copy.deepcopy(model)
+    sampler = Sampler(model, tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(10**6), max_rows=int(random.integers(3, 12)))
+    prompts = [np.array(prompt, np.int32) for prompt in prompts_of(tokenizer)]
+    asks = [
+        Ask(
+            prompts[random.integers(3)][: random.integers(5, 200)],
+            keys(int(random.integers(0, 5)), i),
+            int(random.integers(1, 16)),
+        )
+        for i in range(12)
+    ]
+    came: dict[Ask, dict[int, Candidate]] = {ask: {} for ask in asks}
+    waiting, dropped = list(asks), set()
+    while waiting or sampler.is_busy:
+        if waiting and random.random() < 0.4:
+            sampler.add([waiting.pop() for _ in range(min(len(waiting), int(random.integers(1, 4))))])
+        if random.random() < 0.05:
+            dropped.add(asks[random.integers(12)])
+            sampler.drop({ask for ask in dropped if ask not in waiting})
+        for ask, number, candidate in sampler.step():
+            assert number not in came[ask]
+            came[ask][number] = candidate
+    for ask in asks:
+        if ask not in dropped or len(came[ask]) == len(ask.keys):
+            assert sorted(came[ask]) == list(range(len(ask.keys)))
+        expected = [plainly(oracle, tokenizer, ask.prompt.tolist(), ask.keys[i], OFTEN, ask.max_tokens) for i in came[ask]]
+        same(list(came[ask].values()), expected)
+    assert sorted(sampler._free) == list(range(len(sampler._free))) and not sampler._asks
+
+
+@given(st.data())
+def test_those_that_stay_keep_their_places(data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, 20))
+    gone = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1)))) if count else [], np.int64)
+    order = generation._filled_up(count, gone)
+    assert sorted(order) == sorted(set(range(count)) - set(gone.tolist()))
+    assert all(order[i] == i for i in range(len(order)) if i not in gone)
+
+
+# Prompts of which something is known
+
+
+def grown(tokenizer: Any, partial: Partial, steps_: Sequence[str]) -> list[list[int]]:
+    """The prompts of a partial and of each one step longer."""
+    return [
+        prompts_of(tokenizer, [Partial(partial.problem, partial.solution + "".join(steps_[:n]))])[0]
+        for n in range(len(steps_) + 1)
+    ]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("room", [0, 20_000, 10**9])
+def test_what_is_known_of_prompts_changes_no_sample(name: str, room: int, tokenizer: Any) -> None:
+    plain = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0)
+    sampler = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(room))
+    branches = [grown(tokenizer, partial, ["x = 4\n<end_of_step>\n", "y = 5 * x\n<end_of_step>\n"]) for partial in PARTIALS]
+    longer, other = branches[0][1] + [9, 9], branches[0][0] + [8]
+    asked = [  # of each call the prompts and whose they are: they grow from call to call
+        [(0, branches[0][0]), (0, branches[0][0])],
+        [(0, branches[0][1]), (1, branches[1][0]), (1, branches[1][1]), (2, branches[2][0])],
+        [(1, branches[1][2]), (0, longer), (2, branches[2][2]), (0, other)],
+    ]
+    for number, call in enumerate(asked):
+        of_call, prompts = zip(*call, strict=True)
+        of_prompt = [keys(2, 10 * number + i) for i in range(len(prompts))]
+        for mine, expected in zip(
+            sampler.sample(prompts, of_prompt, 9, of_call), plain.sample(prompts, of_prompt, 9), strict=True
+        ):
+            same(mine, expected)
+
+
+def test_of_a_longer_prompt_only_what_is_new_is_computed(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler(random_model("qwen2"), tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(10**9))
+    first, second, third = grown(tokenizer, MIDDLE, ["x = 4\n<end_of_step>\n", "y = 5 * x\n<end_of_step>\n"])
+    passes: list[int] = []
+    decode = Decoder.__call__
+
+    def seen(self: Decoder, ids: torch.Tensor, *others: Any) -> torch.Tensor:
+        passes.append(len(ids))
+        return decode(self, ids, *others)
+
+    def computed(prompts: list[list[int]], owners: list[str]) -> list[int]:
+        passes.clear()
+        sampler.sample(prompts, [keys(1)] * len(prompts), 1, owners)
+        return list(passes)
+
+    monkeypatch.setattr(Decoder, "__call__", seen)
+    assert computed([first], ["a"]) == [len(first)]
+    assert computed([first, third], ["a", "a"]) == [1 + len(third) - len(first)]  # the first's last token: for its logits
+    assert computed([second], ["b"]) == [len(second)]  # of another owner
+    assert computed([second, third, third], ["a", "b", "c"]) == [2 * len(third) - len(first)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 1), min_size=1, max_size=6)), max_size=30),
+    st.integers(0, 400),
+)
+def test_the_longest_beginning_is_found_and_the_room_is_kept(asked: list[tuple[int, list[int]]], room: int) -> None:
+    """Against a list in order of use."""
+    cache = PromptCache(room)
+    known: list[tuple[int, list[int]]] = []  # the least recently used first
+    for owner, tokens in asked:
+        found = cache.longest(owner, np.array(tokens, np.int32))
+        begins = [entry for entry in known if entry[0] == owner and entry[1] == tokens[: len(entry[1])]]
+        if begins:
+            longest = max(begins, key=lambda entry: len(entry[1]))
+            known.remove(longest)
+            known.append(longest)
+            length = min(len(longest[1]), len(tokens) - 1)
+            if length:
+                assert found is not None and found[0, 0, :, 0].tolist() == longest[1][:length]
+        if not begins or len(tokens) == 1:
+            assert found is None
+        tensor = torch.tensor(tokens, dtype=torch.float32).view(1, 1, -1, 1).expand(2, 1, -1, 2).clone()  # 16 bytes a token
+        cache.add(owner, np.array(tokens, np.int32), tensor)
+        if (owner, tokens) not in known and 16 * len(tokens) <= room:
+            known.append((owner, tokens))
+            while sum(16 * len(text) for _, text in known) > room:
+                known.pop(0)
+    kept = {(owner, key) for owner, of_owner in cache._of_owner.items() for key in of_owner}
+    assert kept == {(owner, np.array(tokens, np.int32).tobytes()) for owner, tokens in known} == set(cache._tensors)
