@@ -23,18 +23,18 @@ from rstar_fast.types import InvalidInput
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
 # Most problems, of those trained on and those measured on, are where the bootstrap policy sometimes succeeds.
-_TRAIN_LEVELS = (1, 2, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5)
-_HELDOUT_LEVELS = (1, 2, 3, 4, 4, 4, 4, 5)
+_TRAIN_LEVELS = (1, 2, 3, 3, *(4,) * 10, 5)
+_HELDOUT_LEVELS = (1, 2, 3, *(4,) * 6, 5)
 
 
-def nano_evolution(out: str | Path, *, problems: int = 480, heldout: int = 96, seed: int = 0) -> EvolutionConfig:
+def nano_evolution(out: str | Path, *, problems: int = 1300, heldout: int = 160, seed: int = 0) -> EvolutionConfig:
     """Writes the problem files of an evolution of nano into its folder, and gives its settings.
 
     Args:
       out: the evolution's folder.
       problems: that each round searches, >= 1. Every round has others, and learns from those of the rounds before as well: so small a
         policy needs many different problems more than many solutions.
-      heldout: problems to measure on, >= 1; half of them of level 4, where most is to be learned.
+      heldout: problems to measure on, >= 1; most of them of level 4, where most is to be learned.
       seed: of the problems, and of all that is drawn.
 
     Raises:
