@@ -163,6 +163,14 @@ def test_the_table_of_the_paper(tmp_path: Path) -> None:
     assert (tmp_path / "t" / "paper.html").exists()
 
 
+def test_what_only_tree_searches_have_is_theirs_alone_in_the_table(tmp_path: Path) -> None:
+    rows = paper_table(GIVEN, tmp_path / "t", policy=Scripted({}), ppm=scorer_of({}), trajectories=[1, 4], candidates=1, trees=2, adaptive=True)
+    found = {row.name: one.summary["settings"]["search"] for row in rows for one in row.evaluations.values()}
+    assert {name: (of.get("trees", 1), of.get("adaptive", False)) for name, of in found.items()} == {
+        "policy alone": (1, False), "best of 4": (1, True), "MCTS, 1 trajectory": (1, True), "MCTS, 4 trajectories": (2, True),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -171,7 +179,7 @@ def test_the_table_of_the_paper(tmp_path: Path) -> None:
         ({"choice": "majority"}, "choice itself"),
         ({"best_of": 0}, "best_of is 0"),
         ({"best_of": 20_000}, "rollouts is 20000: give at most 16384"),
-        ({"trees": 2}, 'trees is 2 with strategy="greedy"'),
+        ({"trees": 0}, "trees is 0"),
     ],
 )
 def test_a_bad_table_is_named_before_it_begins(settings: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -339,7 +339,9 @@ def test_samples_end_when_the_vote_stands_and_others_get_what_is_left(strategy: 
     kind = {"strategy": strategy, "rollouts": 16, "adaptive": True, "open_problems": 1, "candidates": 1}
     sure, torn, last = search(["sure", "torn", "sure too"], Decides(), **kind)
     assert [(r.stats.rollouts, r.stats.stopped) for r in (sure, last)] == [(4, Stopped.SMALL_GAIN)] * 2  # 1 / 32 < 0.05
-    assert (torn.stats.rollouts, torn.stats.stopped) == (28, None)  # the 12 that the first left
+    assert (torn.stats.rollouts, torn.stats.stopped) == (32, None)  # the 12 that the first left, and 4 of those of the last
+    torn, sure, last = search(["torn", "sure", "sure too"], Decides(), **kind)
+    assert (torn.stats.rollouts, last.stats.rollouts) == (32, 4)  # it has waited for what others would leave
     exact = search("sure", Decides(), **{**kind, "least_gain": 0.0})
     assert (exact.stats.rollouts, exact.stats.stopped) == (12, Stopped.DECIDED)  # 12 > 4
 
@@ -378,6 +380,18 @@ def test_a_tree_search_that_ends_undecided_goes_on_with_what_others_left() -> No
     assert sure.stats.stopped is Stopped.SMALL_GAIN and sure.stats.rollouts < 10
     left = 10 - sure.stats.rollouts
     assert torn.stats.rollouts <= 10 + left and (torn.stats.stopped is not None or torn.stats.rollouts == 10 + left)
+    early, _, _ = search(["torn", "sure", "sure too"], Wide(), least_gain=0.04, **kind)
+    assert early.stats.rollouts > 10 and early.tree is not None and early.tree.root.visits == early.stats.rollouts
+
+
+@pytest.mark.parametrize("strategy", ["mcts", "self_consistency"])
+def test_no_more_problems_wait_for_others_than_may_be_open(strategy: str) -> None:
+    kind = {"strategy": strategy, "rollouts": 12, "adaptive": True, "candidates": 4 if strategy == "mcts" else 1}
+    kind |= {"max_depth": 9, "choice": "majority", "open_problems": 1}
+    results = search([f"torn {k}" for k in range(5)] + ["sure"], Wide() if strategy == "mcts" else Decides(), **kind)
+    more = [r.stats.rollouts - 12 for r in results[:5]]
+    left = 12 - results[5].stats.rollouts
+    assert more[:4] == [0, 0, 0, 0] and 0 < more[4] <= left
 
 
 @pytest.mark.parametrize("strategy", ["mcts", "self_consistency"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -262,6 +263,21 @@ def config_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> Searc
     if merged.annotation is not Annotation.INFERENCE:
         raise InvalidInput(f'annotation is "{merged.annotation.value}": an evaluation searches without the key, give "inference"')
     return merged
+
+
+def of_strategy(usual: SearchConfig, strategy: Strategy, rollouts: int) -> SearchConfig:
+    """The settings of a search by one of several strategies: where it does not take what is asked of all, it goes without.
+
+    Raises:
+      InvalidInput: the rollouts are out of their range.
+    """
+    return usual.replace(
+        strategy=strategy,
+        rollouts=1 if strategy is Strategy.GREEDY else rollouts,
+        trees=min(usual.trees, rollouts) if strategy.takes_trees else 1,
+        adaptive=usual.adaptive and strategy.may_adapt,
+        candidates=math.gcd(usual.candidates, rollouts) if strategy.takes_beams else usual.candidates,
+    )
 
 
 def _unusual(config: SearchConfig) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rstar_fast.config import Strategy
 from rstar_fast.config.base import check_integer
-from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, search_settings
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, of_strategy, search_settings
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -82,21 +83,23 @@ def paper_table(
     folder, given = Path(out), given_problems(problems, answers, file)
     models = {PPM: ppm} | ({ORM: orm} if orm is not None else {})
     n = best_of or max(trajectories)
-    best = {"choice": "best_score"}
-    plan = [(ALONE, {"strategy": "greedy", "rollouts": 1}, {"": ppm}), (BEST.format(n=n), {"strategy": "best_of_n", "rollouts": n, **best}, models)]
+    of_search = search_settings(settings)
+    asked = {name: value for name, value in settings.items() if name not in (*of_search, "config") or name == "seed"}
+    of_all = {"strategy": Strategy.MCTS, "rollouts": max(trajectories), "choice": "best_score"}
+    usual = config_of(settings.get("config"), {**of_search, **of_all})
+    # All checked before hours of searching.
+    plan = [(ALONE, of_strategy(usual, Strategy.GREEDY, 1), {"": ppm}), (BEST.format(n=n), of_strategy(usual, Strategy.BEST_OF_N, n), models)]
     for rollouts in sorted(set(trajectories)):
         title = SEARCH.format(n=rollouts, said="trajectory" if rollouts == 1 else "trajectories")
-        plan.append((title, {"strategy": "mcts", "rollouts": rollouts, **best}, models))
-    for _, asked, _ in plan:  # all checked before hours of searching
-        config_of(settings.get("config"), {**search_settings(settings), **asked})
+        plan.append((title, of_strategy(usual, Strategy.MCTS, rollouts), models))
     rows: list[Row] = []
-    for title, asked, of_row in plan:
+    for title, config, of_row in plan:
         found = {}
         for model, scorer in of_row.items():
             label = f"{title} with {model}" if model else title
             progress = begun(label) if begun is not None else None
-            to = folder / "-".join(filter(None, (asked["strategy"], str(asked["rollouts"]), model.lower())))
-            found[model] = evaluate(given, out=to, name=data, policy=policy, ppm=scorer, progress=progress, **{**settings, **asked})
+            to = folder / "-".join(filter(None, (config.strategy.value, str(config.rollouts), model.lower())))
+            found[model] = evaluate(given, out=to, name=data, policy=policy, ppm=scorer, config=config, progress=progress, **asked)
         rows.append(Row(title, found))
         _write(folder, rows, data)
     return tuple(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from rstar_fast.config import SearchConfig, Strategy
 from rstar_fast.config.base import check_integer
-from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, search_settings
+from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, of_strategy, search_settings
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -123,12 +122,7 @@ def _grid(
     for strategy in strategies:
         kind = SearchConfig(strategy=strategy).strategy  # type: ignore[arg-type]
         for rollouts in sorted(set(budgets)):
-            of_cell: dict[str, Any] = {"strategy": kind, "rollouts": 1 if kind is Strategy.GREEDY else rollouts}
-            of_cell["trees"] = min(usual.trees, rollouts) if kind.takes_trees else 1
-            of_cell["adaptive"] = usual.adaptive and kind.may_adapt
-            if kind.takes_beams:
-                of_cell["candidates"] = math.gcd(usual.candidates, rollouts)
-            one = usual.replace(**of_cell)
+            one = of_strategy(usual, kind, rollouts)
             grid[one.strategy, one.rollouts] = one
     return list(grid.values())
 

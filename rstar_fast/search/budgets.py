@@ -51,12 +51,16 @@ class Spending:
             return Stopped.RUN_BUDGET
         return Stopped.BUDGET if _is_used_up(self._budget, tokens, rollouts, time.monotonic() - started) else None
 
-    def more(self, allotted: int) -> int:
-        """How many rollouts the pool has for a problem that has had so many: in all no more than as many again."""
+    def room(self, allotted: int) -> int:
+        """How many rollouts a problem that has had so many may get from the pool: in all no more than as many again."""
         most = 2 * self.rollouts_each
         if self._budget.rollouts is not None:
             most = min(most, self._budget.rollouts)
-        return max(0, min(self.pool, most - allotted))
+        return max(0, most - allotted)
+
+    def more(self, allotted: int) -> int:
+        """How many rollouts the pool has for a problem that has had so many."""
+        return max(0, min(self.pool, self.room(allotted)))
 
     def not_begun(self, problem: Problem) -> SearchResult:
         """The result of a problem that the run had nothing left for."""

@@ -50,6 +50,7 @@ class OpenProblem:
       said: tokens of the solution up to a node and their log-probability, where nothing else values it.
       rollouts: of them, those that came to an end.
       out: leaves handed out and not yet given back.
+      held_since: when it began to wait for rollouts that others leave; that time is not its own.
 
     Nodes are named by their index in the forest.
     """
@@ -71,6 +72,17 @@ class OpenProblem:
     out: int = 0
     failure: Failure | None = None
     stopped: Stopped | None = None
+    held_since: float | None = None
+
+    def hold(self) -> None:
+        """Begins to wait."""
+        self.held_since = time.monotonic()
+
+    def go_on(self) -> None:
+        """Ends to wait, where it does."""
+        if self.held_since is not None:
+            self.started += time.monotonic() - self.held_since
+            self.held_since = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +263,7 @@ class Ground:
 
     def settle(self, problem: OpenProblem) -> SearchResult:
         """Takes the trees of a problem that is done or has failed out of the forest and makes its result."""
+        problem.go_on()
         in_flight = sum(self._forest.in_flight(number) for number in problem.trees)
         # Rollouts of a failed tree may still wait for a leaf that another of them held; they go with the tree.
         assert in_flight == 0 or problem.failure is not None, f"{in_flight} virtual visits are left in a finished tree"

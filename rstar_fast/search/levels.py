@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -156,6 +157,8 @@ class LevelSearch:
         self._samples = config.strategy.samples
         # Of a tree no more leaves are out than fit into a batch.
         self._slots = min(config.batch_leaves, config.solutions)
+        # Have had their samples and are undecided: they wait for what others leave, as many as may be open at most.
+        self._held: deque[_Walk] = deque()
         self._forest = Forest(in_flight=self._slots, own_visits=config.needs_scorer, notes=True)
         self._ground = Ground(config, self._forest, expander, dialect, spending, progress)
 
@@ -176,6 +179,8 @@ class LevelSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
+        for walk in self._held:
+            on_result(self._settle(walk))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -183,6 +188,13 @@ class LevelSearch:
         """Searches problems of those that wait, so many at a time."""
         walks: list[_Walk] = []
         while True:
+            while len(walks) < most and self._held and self._spending.pool > 0 and not self._spending.run_is_over:
+                walk = self._held.popleft()
+                walk.problem.go_on()
+                if self._draws_on(walk):
+                    walks.append(walk)
+                else:
+                    on_result(self._settle(walk))
             while len(walks) < most and not self._spending.run_is_over and (problem := next(waiting, None)) is not None:
                 walks.append(_Walk(self._ground.open(problem), rule_of(self._config)))
                 self._begin_round(walks[-1])
@@ -192,7 +204,13 @@ class LevelSearch:
             ended = [walk for walk in walks if self._has_ended(walk)]
             walks = [walk for walk in walks if walk not in ended]
             for walk in ended:
-                on_result(self._settle(walk))
+                if self._may_get_more(walk.problem):
+                    walk.problem.hold()
+                    self._held.append(walk)
+                else:
+                    on_result(self._settle(walk))
+            while len(self._held) > self._config.open_problems:
+                on_result(self._settle(self._held.popleft()))
 
     # --- one level ---
 
@@ -282,6 +300,13 @@ class LevelSearch:
         problem.allotted += more
         self._begin_round(walk)
         return True
+
+    def _may_get_more(self, problem: OpenProblem) -> bool:
+        """Whether a problem that has had its samples is undecided, so that what others leave later could change its vote."""
+        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None or self._spending.run_is_over:
+            return False
+        room = self._spending.room(problem.allotted)
+        return room > 0 and self._verdict(problem, room) is None
 
     def _verdict(self, problem: OpenProblem, rollouts: int) -> Stopped | None:
         """Why a problem may end that could draw so many samples more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -58,6 +59,8 @@ class TreeSearch:
         self._ground = Ground(config, self._forest, expander, dialect, spending, progress)
         self._open: dict[int, OpenProblem] = {}  # by the number of each of its trees
         self._running: dict[OpenProblem, set[int]] = {}  # of each open problem the trees that have rollouts to run
+        # Have had their rollouts and are undecided: they wait for what others leave, as many as may be open at most.
+        self._held: deque[OpenProblem] = deque()
 
     async def run(self, problems: Sequence[Problem], on_result: Callable[[SearchResult], object]) -> None:
         """Searches the problems; `on_result` gets each result as soon as it is there, in no particular order.
@@ -69,6 +72,7 @@ class TreeSearch:
         try:
             while True:
                 self._open_problems(waiting)
+                self._take_back_held()
                 if not self._running:
                     break
                 self._stop_where_enough()
@@ -77,7 +81,14 @@ class TreeSearch:
                 extended = [problem for problem in self._running if self._extend(problem)]
                 settled = [problem for problem in self._running if self._has_ended(problem)]
                 for problem in settled:
-                    on_result(self._settle(problem))
+                    if self._may_get_more(problem):
+                        problem.hold()
+                        self._held.append(problem)
+                        del self._running[problem]
+                    else:
+                        on_result(self._settle(problem))
+                while len(self._held) > self._config.open_problems:
+                    on_result(self._settle(self._held.popleft()))
                 if lanes and not stopped and not extended:
                     done, lanes = await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
                     await asyncio.gather(*done)  # raises what a lane raised
@@ -88,6 +99,8 @@ class TreeSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
+        for problem in self._held:
+            on_result(self._settle(problem))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -109,7 +122,8 @@ class TreeSearch:
 
     def _fill_lanes(self, lanes: set[asyncio.Task[None]]) -> None:
         """Starts batches until all lanes are under way or no leaf is to be had."""
-        share = math.ceil(len(self._open) * self._config.in_flight / self._most_lanes)
+        trees = sum(len(problem.trees) for problem in self._running)
+        share = math.ceil(trees * self._config.in_flight / self._most_lanes)
         while len(lanes) < self._most_lanes:
             tickets, trees, nodes, depths, ended = self._forest.select(min(self._config.batch_leaves, max(1, share)))
             for number in ended.tolist():
@@ -176,7 +190,7 @@ class TreeSearch:
         return not self._running[problem]
 
     def _extend(self, problem: OpenProblem) -> bool:
-        """Begins more rollouts of a problem whose vote is open: of its own or, once it has had these, of the pool; whether there are any."""
+        """Begins more rollouts of a problem whose vote is open, its own or then the pool's; whether there are any."""
         if not self._config.adaptive or self._running[problem] or problem.failure is not None or problem.stopped is not None:
             return False
         left = problem.allotted - problem.begun
@@ -197,11 +211,27 @@ class TreeSearch:
                 self._running[problem].add(number)
         return True
 
+    def _may_get_more(self, problem: OpenProblem) -> bool:
+        """Whether a problem that has had its rollouts is undecided, so that what others leave later could change its vote."""
+        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None or self._spending.run_is_over:
+            return False
+        room = self._spending.room(problem.allotted)
+        return room > 0 and self._verdict(problem, room) is None
+
+    def _take_back_held(self) -> None:
+        """Goes on with problems that wait for rollouts of the pool, as far as it has any."""
+        pool = 0 if self._spending.run_is_over else self._spending.pool
+        while self._held and pool > 0:
+            problem = self._held.popleft()
+            problem.go_on()
+            pool -= self._spending.more(problem.allotted)
+            self._running[problem] = set()
+
     def _settle(self, problem: OpenProblem) -> SearchResult:
         self._count(problem)
         for number in problem.trees:
             del self._open[number]
-        del self._running[problem]
+        self._running.pop(problem, None)
         result = self._ground.settle(problem)
         if result.stats.stopped in (Stopped.DECIDED, Stopped.SMALL_GAIN):
             self._spending.pool += problem.allotted - problem.rollouts
