@@ -83,7 +83,7 @@ def test_the_decoder_computes_what_the_model_does(name: str) -> None:
             )
 
         for _ in range(2):  # with the table of rotations made, and found
-            mine = decoder.logits(decoder(ids[0], torch.arange(70), attend))
+            mine = model.lm_head(decoder(ids[0], torch.arange(70), attend))
             torch.testing.assert_close(mine, expected, atol=2e-4, rtol=2e-4)
         torch.testing.assert_close(model(input_ids=ids).logits[0], expected)  # its own matrices are parts of those joined
     assert sum(parameter.numel() for parameter in model.parameters()) == sum(

@@ -2,8 +2,7 @@
 
 A tiny model's pass through transformers is mostly the calling of its modules.
 
-Shapes: N tokens of any sequences, H query heads, K heads of keys and values, D numbers each, E the hidden size, V tokens in the
-vocabulary.
+Shapes: N tokens of any sequences, H query heads, K heads of keys and values, D numbers each, E the hidden size.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config
-        self._inner, self._head = model.model, model.lm_head
+        self._inner = model.base_model
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
         self.size: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -64,18 +63,14 @@ class Decoder:
         return cls(model) if fits(model) else None
 
     def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """What the last layer makes of tokens [N] at positions [N]: [N, E], to be read by `logits`."""
+        """The last hidden states of tokens [N] at positions [N]: [N, E]."""
         x = self._inner.embed_tokens(ids)
         cosines, sines = (table[positions] for table in self._rotations(int(positions.max()) + 1, x))
         for number, layer in enumerate(self._layers):
             x = x + self._attention(number, layer, _normed(layer.norm, x), cosines, sines, attend)
             gate, up = layer.wide(_normed(layer.second_norm, x)).chunk(2, -1)
             x = x + layer.down(functional.silu(gate).mul_(up))
-        return x
-
-    def logits(self, x: Tensor) -> Tensor:
-        """[N, E] -> [N, V]."""
-        return self._head(_normed(self._inner.norm, x))
+        return _normed(self._inner.norm, x)
 
     def _rotations(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of at least `count` positions, [*, 1, D] each.
@@ -108,14 +103,12 @@ def fits(model: PreTrainedModel) -> bool:
     rope = getattr(config, "rope_parameters", None) or {}
     return (
         config.model_type in _FAMILIES
-        and type(model).__name__.endswith("ForCausalLM")
         and all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
         and rope.get("rope_type", "default") in _ROTATIONS
         and rope.get("partial_rotary_factor", 1.0) == 1.0
         and config.hidden_act == "silu"
-        and all(
-            type(part) is nn.Linear for name, part in model.named_modules() if name.endswith("_proj")
-        )  # no adapters, nothing packed
+        # No adapters, no weights of another form.
+        and all(type(part) is nn.Linear for name, part in model.base_model.named_modules() if name.endswith("_proj"))
     )
 
 

@@ -1,8 +1,8 @@
 """Rows of tokens being generated, which join and leave at any time; a prompt is computed once for all of its rows.
 
 Shapes: R rows under way, P places of prompts, L layers, K heads of keys and values, D numbers each, G query heads to each of
-them, T positions of the longest prompt, S tokens generated so far in the longest row, W most rows of a place, V tokens in the
-vocabulary.
+them, T positions of the longest prompt, S tokens generated so far in the longest row, W most rows of a place, E the hidden
+size, V tokens in the vocabulary.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel
 
@@ -62,20 +62,22 @@ class SharedRows:
 
     Args:
       decoder: the model.
+      head: its last matrix, [*, E] -> [*, V].
       known: what is known of prompts; None where nothing is kept.
     """
 
     may_join = True
 
-    def __init__(self, decoder: Decoder, known: PromptCache | None) -> None:
-        self._decoder, self._known = decoder, known
+    def __init__(self, decoder: Decoder, head: nn.Module, known: PromptCache | None) -> None:
+        self._decoder, self._head, self._known = decoder, head, known
         self._short, self._long = _Group(decoder), _Group(decoder)
         self.names = np.empty(0, np.int64)
         self.logits = torch.empty(0)
 
     def join(self, prompts: Sequence[np.ndarray], names: Sequence[np.ndarray], owners: Sequence[Hashable]) -> None:
         """As `Rows`."""
-        parts, logits = _computed(self._decoder, prompts, owners, self._known)
+        parts, last = _computed(self._decoder, prompts, owners, self._known)
+        logits = self._head(last)
         at = len(self._short.names)
         for part, of_prompt in zip(parts, names, strict=True):
             for begin in range(0, len(of_prompt), _WIDEST):
@@ -96,7 +98,7 @@ class SharedRows:
             seen = [group.attend(layer, *of_group) for group, *of_group in parts]
             return seen[0] if len(seen) == 1 else torch.cat(seen)
 
-        self.logits = self._decoder.logits(self._decoder(tokens, positions, attend))
+        self.logits = self._head(self._decoder(tokens, positions, attend))
         for group in groups:
             group.end_step()
         straggling = np.flatnonzero(self._short.generated >= _SHORT)
@@ -308,7 +310,7 @@ class PaddedRows:
 def _computed(
     decoder: Decoder, prompts: Sequence[np.ndarray], owners: Sequence[Hashable], known: PromptCache | None
 ) -> tuple[list[Tensor], Tensor]:
-    """Keys and values of each prompt, [2 * L, K, tokens, D], and the logits behind it, [prompts, V].
+    """Keys and values of each prompt, [2 * L, K, tokens, D], and the hidden states of their last tokens, [prompts, E].
 
     Computed is what is not known.
     """
@@ -353,7 +355,7 @@ def _computed(
     if known is not None:
         for prompt, owner, part in zip(prompts, owners, parts, strict=True):
             known.add(owner, prompt, part)
-    return parts, decoder.logits(x[torch.from_numpy(ends - 1).to(decoder.device)])
+    return parts, x[torch.from_numpy(ends - 1).to(decoder.device)]
 
 
 def _lowest(hidden: Tensor, dtype: torch.dtype) -> Tensor:

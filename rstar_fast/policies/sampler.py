@@ -73,7 +73,11 @@ class Sampler:
 
     def clear(self) -> None:
         """Forgets all that was asked for."""
-        self._rows: Rows = PaddedRows(self._model) if self._decoder is None else SharedRows(self._decoder, self._prompts)
+        self._rows: Rows = (
+            PaddedRows(self._model)
+            if self._decoder is None
+            else SharedRows(self._decoder, self._model.get_output_embeddings(), self._prompts)
+        )
         self._waiting: deque[tuple[Ask, int]] = deque()  # with the first of its samples that has not begun
         # Of the samples under way, each under a name below max_rows:
         self._asks: dict[int, tuple[Ask, int]] = {}

@@ -15,6 +15,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from rstar_fast import kernels
 from rstar_fast.kernels import reference
 from rstar_fast.kernels.token_tree import TokenTree
+from rstar_fast.policies.decoder import Attend
 from rstar_fast.ppm.prefixes import Run
 from rstar_fast.types import InvalidInput
 
@@ -45,6 +46,16 @@ class KeyValuePool:
     def free(self) -> None:
         """Gives back all memory; what was kept is lost."""
         self._layers.clear()
+
+
+def attention_over(tree: TokenTree, pool: KeyValuePool) -> Attend:
+    """The attention of a `Decoder` to the tokens of a pass, and to those in the pool."""
+
+    def attend(layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        kept = pool.put(layer, keys, values, tree.slots)
+        return kernels.tree_attention(queries, *kept, tree, scale=queries.shape[-1] ** -0.5).flatten(1)
+
+    return attend
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import kernels
 from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
+from rstar_fast.policies.decoder import Decoder
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.ppm import model as ppm_model
-from rstar_fast.ppm.attention import KeyValuePool, check_model, hidden_states, packed
+from rstar_fast.ppm.attention import KeyValuePool, attention_over, check_model, hidden_states, packed
 from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
 from rstar_fast.ppm.scores import check_length, text_of
 from rstar_fast.types import InvalidInput, Partial, Problem
@@ -69,6 +70,7 @@ class PpmScorer:
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InvalidInput(f"{name} is {number!r}: give an integer >= 1")
         check_model(model)
+        self._decoder = Decoder.of(model)
         self._model, self._tokenizer, self._batch_tokens = model, PieceTokenizer(tokenizer), batch_tokens
         self._scale, self._context = ppm_model.scale_of(model), context_tokens(model)
         self._bias = torch.full((1,), ppm_model.bias_in(model.config), device=model.device)
@@ -179,7 +181,11 @@ class PpmScorer:
         """The scores of all tokens of planned runs, [T] float32."""
         device = self._model.device
         tokens = torch.from_numpy(np.concatenate([run.tokens for run in runs])).to(device, torch.int64)
-        hidden = hidden_states(self._model, tokens, packed(runs).to(device), self._pool)
+        tree = packed(runs).to(device)
+        if self._decoder is not None:
+            hidden = self._decoder(tokens, tree.positions(), attention_over(tree, self._pool))
+        else:
+            hidden = hidden_states(self._model, tokens, tree, self._pool)
         every = torch.arange(len(tokens), device=device)
         scores = kernels.value_head(hidden, every, self._model.score.weight[0], self._scale, self._bias)
         self.stats.passes += 1
