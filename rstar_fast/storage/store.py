@@ -237,12 +237,10 @@ class Store:
             table = self._file(number).read(["id", "question", "failure_kind", "stopped"], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(number, error) from error
-        columns = [table.column(name).to_pylist() for name in ("id", "question", "failure_kind")]
-        # Runs of before there were budgets lack the column.
-        ends = table.column("stopped").to_pylist() if "stopped" in table.column_names else [None] * len(table)
-        for row, (problem_id, question, kind, end) in enumerate(zip(*columns, ends, strict=True)):
+        for at, row in enumerate(table.to_pylist()):
+            kind, end = row["failure_kind"], row.get("stopped")  # runs of before there were budgets lack the column
             may_retry = _may_retry(None if kind is None else FailureKind(kind), None if end is None else Stopped(end))
-            yield unescape(problem_id), Place(number, row, 0, question_digest(unescape(question)), may_retry)
+            yield unescape(row["id"]), Place(number, at, 0, question_digest(unescape(row["question"])), may_retry)
 
     def _damaged(self, shard: int, error: Exception) -> InvalidInput:
         path, rows = self.folder / self.shards[shard].file, self.shards[shard].rows
