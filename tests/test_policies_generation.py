@@ -16,6 +16,7 @@ from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, SIZES, keys, plainl
 
 from rstar_fast.policies import generation
 from rstar_fast.policies.decoder import Decoder
+from rstar_fast.policies.generation import SharedRows
 from rstar_fast.policies.prompt_cache import PromptCache
 from rstar_fast.policies.sampler import Ask, Sampler
 from rstar_fast.types import Candidate, Partial
@@ -96,6 +97,13 @@ def test_models_that_are_computed_otherwise_have_no_decoder(name: str) -> None:
     assert Decoder.of(model_of(*NOT_DECODED[name])) is None
 
 
+def test_a_model_that_is_not_on_one_device_in_one_form_has_no_decoder() -> None:
+    for change in (lambda model: model.model.layers[1].to("meta"), lambda model: model.model.layers[1].to(torch.float64)):
+        model = model_of("Qwen2", {})
+        change(model)
+        assert Decoder.of(model) is None
+
+
 def test_a_model_with_an_adapter_has_no_decoder() -> None:
     model = model_of("Qwen2", {})
     projection = model.model.layers[1].self_attn.q_proj
@@ -144,6 +152,48 @@ def test_rows_that_join_and_leave_change_no_sample(
         expected = [plainly(oracle, tokenizer, ask.prompt.tolist(), ask.keys[i], OFTEN, ask.max_tokens) for i in came[ask]]
         same(list(came[ask].values()), expected)
     assert sorted(sampler._free) == list(range(len(sampler._free))) and not sampler._asks
+
+
+@pytest.fixture
+def overflowing() -> tuple[SharedRows, int]:
+    """Rows of a model, and a token whose numbers are none."""
+    model = model_of("Llama", {})
+    with torch.no_grad():
+        model.model.embed_tokens.weight[89] = float("inf")
+    decoder = Decoder.of(model)
+    assert decoder is not None
+    return SharedRows(decoder, model.lm_head, None), 89
+
+
+def joined(rows: SharedRows, *lengths: int) -> None:
+    """Rows behind prompts of these lengths, a row each."""
+    first = int(rows.names.max(initial=-1)) + 1
+    prompts = [np.arange(1, length + 1, dtype=np.int32) % 80 for length in lengths]
+    rows.join(prompts, [np.array([first + i]) for i in range(len(lengths))], [None] * len(lengths))
+
+
+@torch.inference_mode()
+def test_what_is_no_number_is_gone_with_its_row(overflowing: tuple[SharedRows, int]) -> None:
+    rows, bad = overflowing
+    joined(rows, 5, 3)
+    for _ in range(6):
+        rows.advance(torch.tensor([4, bad]))
+    assert rows.logits.isfinite().all(-1).tolist() == [True, False]
+    rows.leave(np.array([1]))
+    joined(rows, 4)
+    rows.advance(torch.tensor([4, 4]))
+    assert rows.logits.isfinite().all()
+
+
+@torch.inference_mode()
+def test_room_is_for_what_is_there_now(overflowing: tuple[SharedRows, int]) -> None:
+    rows, _ = overflowing
+    joined(rows, *[10] * 100)
+    rows.leave(np.arange(99))
+    joined(rows, 400)
+    assert rows._short._before.shape[1] < 10
+    rows.leave(np.array([0, 1]))
+    assert rows._short._before.numel() == 0 and rows._short._own.numel() == 0
 
 
 @given(st.data())

@@ -83,6 +83,10 @@ def test_each_partial_gets_its_own_candidates_in_order() -> None:
     assert result == [[Candidate(f"q{i} b"), Candidate(f"q{i} a", steps.END_OF_CODE)] for i in range(20)]
 
 
+def test_calls_may_overlap() -> None:
+    assert HttpPolicy("http://127.0.0.1:1").merges_calls
+
+
 def test_no_partials_need_no_server() -> None:
     assert asyncio.run(HttpPolicy("http://127.0.0.1:1").propose([], 4)) == []
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,35 @@ def test_a_failure_is_only_of_the_call_that_has_it(
     assert isinstance(failed, MemoryError)
     assert len(second[0]) == 2 and not set(texts(second[0])) & set(texts(first[0]))
     same(later[0], propose(policy(), [MIDDLE], 2)[0])
+
+
+def test_what_memory_did_not_do_for_is_gone_before_it_is_tried_again(
+    policy: Callable[..., TransformersPolicy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = propose(policy(), [SHORT], 2)[0]
+    held: list[weakref.ref[Any]] = []
+    advance = SharedRows.advance
+
+    def failing(self: SharedRows, tokens: torch.Tensor) -> None:
+        advance(self, tokens)
+        if not held:
+            held.append(weakref.ref(self))
+            raise torch.OutOfMemoryError("too many rows")
+        assert held[0]() is None
+
+    monkeypatch.setattr(SharedRows, "advance", failing)
+    same(propose(policy(), [SHORT], 2)[0], expected)
+    assert held
+
+
+def test_a_number_of_samples_below_zero_is_refused(policy: Callable[..., TransformersPolicy]) -> None:
+    with pytest.raises(InvalidInput, match="n is -1: give an integer >= 0"):
+        propose(policy(), [SHORT], -1)
+
+
+def test_calls_are_merged_where_the_model_has_a_decoder(policy: Callable[..., TransformersPolicy], tokenizer: Any) -> None:
+    assert policy().merges_calls
+    assert not TransformersPolicy(random_model("phi3, sliding window"), tokenizer).merges_calls
 
 
 def test_a_partial_beyond_the_context_fails_alone(policy: Callable[..., TransformersPolicy], tokenizer: Any) -> None:

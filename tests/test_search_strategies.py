@@ -23,8 +23,9 @@ from rstar_fast.config import Aggregate, Choice
 from rstar_fast.search import levels
 from rstar_fast.search.adaptive import chance_of_change, verdict
 from rstar_fast.search.answers import aggregated
+from rstar_fast.search.api import asearch
 from rstar_fast.storage import Run
-from rstar_fast.types import FailureKind
+from rstar_fast.types import FailureKind, Finished
 
 
 class Words:
@@ -392,6 +393,73 @@ def test_no_more_problems_wait_for_others_than_may_be_open(strategy: str) -> Non
     more = [r.stats.rollouts - 12 for r in results[:5]]
     left = 12 - results[5].stats.rollouts
     assert more[:4] == [0, 0, 0, 0] and 0 < more[4] <= left
+
+
+class Leaning(Decides):
+    """Problems "leaning" end three to two; "late K" alternate in their first 16 K solutions, and have one answer from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.solutions: Counter[str] = Counter()
+
+    def say(self, partial: Partial) -> Candidate:
+        self.turn += 1
+        if not partial.solution:
+            return Candidate(f"step {self.turn}\n", None, 1)
+        question = partial.problem.question
+        self.solutions[question] += 1
+        if question == "leaning":
+            answer = 5 if self.solutions[question] % 5 < 3 else 3
+        else:
+            answer = self.solutions[question] % 2 if self.solutions[question] <= 16 * int(question.split()[1]) else 7
+        return Candidate(f"\\boxed{{{answer}}} {self.turn}", None, 1)
+
+
+@pytest.mark.parametrize("late", range(8))
+def test_a_problem_waits_until_enough_is_left_to_change_its_vote(late: int) -> None:
+    """The less there is, the surer the vote: with one rollout more it stands, with ten it does not."""
+    kind = {"rollouts": 10, "candidates": 16, "max_depth": 2, "adaptive": True, "open_problems": 1, "choice": "majority"}
+    leaning, other = search(["leaning", f"late {late}"], Leaning(), **kind)
+    assert 10 <= leaning.stats.rollouts <= 10 + max(0, 10 - other.stats.rollouts)
+
+
+@pytest.mark.parametrize("strategy", ["mcts", "best_of_n", "self_consistency"])
+def test_what_waits_for_others_is_not_lost_when_the_search_is_cancelled(strategy: str) -> None:
+    done: list[str] = []
+    reached = asyncio.Event()
+
+    class Stuck(Wide if strategy == "mcts" else Decides):  # type: ignore[misc]
+        async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+            if any(partial.problem.question == "stuck" for partial in partials):
+                reached.set()
+                await asyncio.sleep(600)
+            return await super().propose(partials, n)
+
+    def told(event: Any) -> None:
+        if isinstance(event, Finished):
+            done.append(event.result.problem.question)
+
+    async def cancelled() -> None:
+        policy = Stuck()
+        kind = {"strategy": strategy, "rollouts": 8, "adaptive": True, "open_problems": 1, "max_depth": 9, "choice": "majority"}
+        task = asyncio.create_task(
+            asearch(["torn 1", "torn 2", "stuck"], policy=policy, ppm=policy.score, candidates=4, progress=told, **kind)  # type: ignore[arg-type]
+        )
+        await reached.wait()
+        assert done == ["torn 1"]  # of two that wait the first: no more may wait than be open
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert done == ["torn 1", "torn 2"]
+
+
+@pytest.mark.parametrize("strategy", ["best_of_n", "self_consistency"])
+def test_a_problem_that_has_spent_its_budget_does_not_wait_for_more(strategy: str) -> None:
+    kind = {"strategy": strategy, "rollouts": 16, "adaptive": True, "open_problems": 1, "candidates": 1, "budget": {"tokens": 30}}
+    torn, *_ = search(["torn", "sure", "sure too"], Decides(), **kind)
+    assert (torn.stats.rollouts, torn.stats.policy_tokens, torn.stats.stopped) == (16, 32, None)
 
 
 @pytest.mark.parametrize("strategy", ["mcts", "self_consistency"])

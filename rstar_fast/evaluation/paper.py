@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.config import Strategy
+from rstar_fast.config import Choice, Strategy
 from rstar_fast.config.base import check_integer
 from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, of_strategy, search_settings
 from rstar_fast.evaluation.page import errorbars, write_page
@@ -85,13 +85,13 @@ def paper_table(
     n = best_of or max(trajectories)
     of_search = search_settings(settings)
     asked = {name: value for name, value in settings.items() if name not in (*of_search, "config") or name == "seed"}
-    of_all = {"strategy": Strategy.MCTS, "rollouts": max(trajectories), "choice": "best_score"}
-    usual = config_of(settings.get("config"), {**of_search, **of_all})
+    usual = config_of(settings.get("config"), {**of_search, "strategy": Strategy.MCTS, "rollouts": max(trajectories)})
+    best = usual.replace(choice=Choice.BEST_SCORE)
     # All checked before hours of searching.
-    plan = [(ALONE, of_strategy(usual, Strategy.GREEDY, 1), {"": ppm}), (BEST.format(n=n), of_strategy(usual, Strategy.BEST_OF_N, n), models)]
+    plan = [(ALONE, of_strategy(usual, Strategy.GREEDY, 1), {"": ppm}), (BEST.format(n=n), of_strategy(best, Strategy.BEST_OF_N, n), models)]
     for rollouts in sorted(set(trajectories)):
         title = SEARCH.format(n=rollouts, said="trajectory" if rollouts == 1 else "trajectories")
-        plan.append((title, of_strategy(usual, Strategy.MCTS, rollouts), models))
+        plan.append((title, of_strategy(best, Strategy.MCTS, rollouts), models))
     rows: list[Row] = []
     for title, config, of_row in plan:
         found = {}

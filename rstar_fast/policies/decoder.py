@@ -43,7 +43,8 @@ class Decoder:
     """A model's layers, and how to go through them; what a token sees of others is the caller's.
 
     Args:
-      model: one that `fits`. Matrices that are multiplied with the same vectors are joined, the model's own are views of them.
+      model: one that `fits`, from now on neither moved nor given to another decoder. Matrices that are multiplied with the same
+        vectors are joined, the model's own are views of them.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -100,9 +101,13 @@ class Decoder:
 def fits(model: PreTrainedModel) -> bool:
     """Whether a model is computed as `Decoder` does it: every layer sees all that stands before."""
     config = model.config
+    of_parameters = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
     rope = getattr(config, "rope_parameters", None) or {}
     return (
         config.model_type in _FAMILIES
+        and of_parameters == {(model.device, model.dtype)}  # not spread over devices, nothing left on a disk
+        and model.device.type != "meta"
+        and getattr(model, "hf_device_map", None) is None
         and all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
         and rope.get("rope_type", "default") in _ROTATIONS
         and rope.get("partial_rotary_factor", 1.0) == 1.0

@@ -139,9 +139,10 @@ class _Group:
         self._place_of = np.empty(0, np.int64)  # [R]
         self._lengths = np.empty(0, np.int64)  # [P], tokens of each prompt
         # Of each layer the keys and the values: [2 * L, P + room, K, T + room, D] and [2 * L, R + room, K, S + room, D].
-        # Room holds zeros or what was once there, never what is no number.
+        # Behind what a row has there are zeros: what is masked is multiplied all the same.
         shape = (2 * decoder.layers, 0, decoder.kv_heads, 0, decoder.size)
-        self._before, self._own = (torch.zeros(shape, dtype=decoder.dtype, device=decoder.device) for _ in range(2))
+        self._nothing = torch.zeros(shape, dtype=decoder.dtype, device=decoder.device)
+        self._before = self._own = self._nothing
         self._is_placed = False
 
     def add(self, prompt: Tensor, names: np.ndarray, own: Tensor | None = None) -> None:
@@ -154,12 +155,14 @@ class _Group:
         """
         place, length = len(self._lengths), prompt.shape[2]
         rows = slice(len(self.names), len(self.names) + len(names))
-        self._before = _with_room(self._before, place + 1, length)
+        self._before = _with_room(self._before, place, int(self._lengths.max(initial=0)), place + 1, length)
         self._before[:, place, :, :length] = prompt
+        self._before[:, place, :, length:] = 0.0
         done = 0 if own is None else own.shape[3]
-        self._own = _with_room(self._own, rows.stop, done + 1)
+        self._own = _with_room(self._own, rows.start, int(self.generated.max(initial=0)), rows.stop, done + 1)
         if own is not None:
             self._own[:, rows, :, :done] = own
+        self._own[:, rows, :, done:] = 0.0
         self.names = np.concatenate([self.names, names])
         self.generated = np.concatenate([self.generated, np.full(len(names), done)])
         self._place_of = np.concatenate([self._place_of, np.full(len(names), place)])
@@ -184,6 +187,8 @@ class _Group:
             self._lengths = self._lengths[places]
             self._place_of = np.argsort(places, kind="stable")[np.searchsorted(np.sort(places), self._place_of)]
         self._is_placed = self._is_placed and not len(rows)
+        if not len(order):
+            self._before = self._own = self._nothing  # room is not kept for the largest there ever was
         return order
 
     def begin_step(self) -> np.ndarray:
@@ -191,7 +196,7 @@ class _Group:
         if not self._is_placed:
             self._arrange()
         self._end = int(self.generated.max()) + 1
-        self._own = _with_room(self._own, len(self.names), self._end)
+        self._own = _with_room(self._own, len(self.names), self._end - 1, len(self.names), self._end)
         generated = torch.from_numpy(self.generated).to(self._device)
         kv_heads, room = self._own.shape[2], self._own.shape[3]
         heads = torch.arange(len(self.names) * kv_heads, device=self._device)
@@ -363,14 +368,19 @@ def _lowest(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
-def _with_room(x: Tensor, entries: int, positions: int) -> Tensor:
-    """[*, entries, K, positions, D] with room for so many of both: itself where it has it, else a larger copy."""
+def _with_room(x: Tensor, used: int, filled: int, entries: int, positions: int) -> Tensor:
+    """[*, entries, K, positions, D] with room for so many of both: itself where it has it, else a copy of what is in use.
+
+    Args:
+      used, filled: how many entries and positions are in use.
+    """
     if entries <= x.shape[1] and positions <= x.shape[3]:
         return x
-    entries = x.shape[1] if entries <= x.shape[1] else max(entries, x.shape[1] * 3 // 2)
-    positions = x.shape[3] if positions <= x.shape[3] else -(-positions // _BLOCK) * _BLOCK
+    positions = -(-max(filled, positions) // _BLOCK) * _BLOCK
+    # Where entries come one by one, copies are few.
+    entries = max(used, entries) * 3 // 2 if entries > x.shape[1] else max(used, entries)
     larger = x.new_zeros(x.shape[0], entries, x.shape[2], positions, x.shape[4])
-    larger[:, : x.shape[1], :, : x.shape[3]] = x
+    larger[:, :used, :, :filled] = x[:, :used, :, :filled]
     return larger
 
 

@@ -58,8 +58,6 @@ class LeafSeeds:
     So two leaves differ, two calls at one leaf differ, and what else is searched at the same time changes nothing.
     """
 
-    merges_calls = True  # the server's batches are its own
-
     def __init__(self, seed: int, remembered: int = 65_536) -> None:
         """Counts the calls of the `remembered` most recent leaves; a leaf forgotten since starts again at its first seed."""
         self._seed = seed
@@ -100,6 +98,8 @@ class HttpPolicy:
     It may be used in several event loops, one after the other or in several threads: each has its own connections, which
     are closed when `asyncio.run` ends, or by `aclose`.
     """
+
+    merges_calls = True  # the server's batches are its own
 
     def __init__(
         self,

@@ -106,6 +106,11 @@ class Sampler:
         return may_stop
 
     @property
+    def merges(self) -> bool:
+        """Whether samples join those under way; else they wait until these have ended."""
+        return self._decoder is not None
+
+    @property
     def is_busy(self) -> bool:
         """Whether samples that were asked for are still to come."""
         return bool(self._waiting) or len(self._rows.names) > 0
@@ -172,8 +177,11 @@ class Sampler:
         asks = [Ask(np.asarray(prompt, np.int32), *rest) for prompt, *rest in zip(prompts, keys, lengths, whose, strict=True)]
         candidates: dict[tuple[int, int], Candidate] = {}
         self.add(asks)
-        while self.is_busy:
-            candidates.update(((id(ask), number), candidate) for ask, number, candidate in self.step())
+        try:
+            while self.is_busy:
+                candidates.update(((id(ask), number), candidate) for ask, number, candidate in self.step())
+        finally:
+            self.clear()
         return [[candidates[id(ask), number] for number in range(len(ask.keys))] for ask in asks]
 
     def _let_join(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import math
 import queue
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,7 +60,8 @@ class _Request:
 class TransformersPolicy:
     """Samples steps with a causal language model.
 
-    Calls may overlap: samples join those under way, and each call returns as soon as its own have ended.
+    Calls may overlap: where the model has a `Decoder`, samples join those under way, and each call returns as soon as its own
+    have ended.
 
     A sample depends on the seed, its partial, its number among the partial's samples and how often the partial was asked for
     before: not on what shares its batch, up to rounding in the last bits, which may tip a near tie.
@@ -74,13 +76,11 @@ class TransformersPolicy:
       max_step_tokens: most tokens of a step, >= 1.
       max_rows: most samples under way at a time, >= 1; bounds the memory of keys and values.
       prompt_cache_mb: most MB of keys and values of prompts that are kept, so that of a leaf's prompt only the last step is
-        computed; 0: none.
+        computed, where the model has a `Decoder`; 0: none.
 
     Raises:
       InvalidInput: a setting is out of its range.
     """
-
-    merges_calls = True
 
     def __init__(
         self,
@@ -121,11 +121,18 @@ class TransformersPolicy:
         model = load_model(AutoModelForCausalLM, name, "policy", device, dtype)
         return cls(model, load_tokenizer(name, "policy"), seed=seed, **settings)  # type: ignore[arg-type]
 
+    @property
+    def merges_calls(self) -> bool:
+        """Whether calls that overlap are generated together; models without a `Decoder` generate one batch after the other."""
+        return self._sampler.merges
+
     async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate] | PartialTooLong]:
         """Samples n candidates for each of the B partials; a partial beyond the model's context gets its error instead.
 
         May be called again before it has returned: what is asked for later joins what is under way.
         """
+        if n < 0:
+            raise InvalidInput(f"n is {n!r}: give an integer >= 0")
         request = _Request(list(partials), n)
         self._requests.put(request)
         # Whose turn comes first serves all that have come by then; the turns of the others find nothing left to do.
@@ -138,23 +145,31 @@ class TransformersPolicy:
 
     def _serve(self) -> None:
         """Generates until there is nothing left to be generated."""
-        while True:
-            try:
-                self._take_requests()
-                if not self._sampler.is_busy:
-                    return
-                self._step()
-            except Exception as error:  # out of memory, or the model's own
+        try:
+            while self._failed():
                 together = list(dict.fromkeys(self._asked_by.values()))
                 self._sampler.clear()
-                if len(together) == 1:
-                    self._end(together[0], error)
-                else:
-                    for request in together:
-                        self._serve_alone(request)
+                for request in together:  # the failure is only one's, or there were too many
+                    self._serve_alone(request)
+        except BaseException as error:  # whatever it is, nobody waits for ever
+            for request in set(self._asked_by.values()):
+                self._end(request, error)
+            raise
+
+    def _failed(self) -> bool:
+        """Generates until there is nothing left, or something goes wrong: whether it did."""
+        try:
+            while True:
+                self._take_requests()
+                if not self._sampler.is_busy:
+                    return False
+                self._step()
+        except Exception as error:  # out of memory, or the model's own
+            traceback.clear_frames(error.__traceback__)  # they hold what memory did not do for
+            return True
 
     def _serve_alone(self, request: _Request) -> None:
-        """Begins a request anew that failed with others: the failure is only one's, or there were too many."""
+        """Begins a request anew."""
         for samples in request.samples.values():
             request.missing += len(samples) - samples.count(None)
             samples[:] = [None] * len(samples)
@@ -163,6 +178,7 @@ class TransformersPolicy:
             while self._sampler.is_busy:
                 self._step()
         except Exception as error:
+            traceback.clear_frames(error.__traceback__)
             self._sampler.clear()
             self._end(request, error)
 
@@ -208,15 +224,16 @@ class TransformersPolicy:
         else:
             self._end(request)
 
-    def _end(self, request: _Request, error: Exception | None = None) -> None:
+    def _end(self, request: _Request, error: BaseException | None = None) -> None:
         for ask in request.samples:
             self._asked_by.pop(ask, None)
+        shares = request.shares() if error is None else []
         if not request.answer.set_running_or_notify_cancel():
             return
         if error is not None:
             request.answer.set_exception(error)
         else:
-            request.answer.set_result(request.shares())
+            request.answer.set_result(shares)
 
     def _too_long(self, partial: Partial, length: int) -> PartialTooLong:
         return PartialTooLong(

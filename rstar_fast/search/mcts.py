@@ -61,6 +61,7 @@ class TreeSearch:
         self._running: dict[OpenProblem, set[int]] = {}  # of each open problem the trees that have rollouts to run
         # Have had their rollouts and are undecided: they wait for what others leave, as many as may be open at most.
         self._held: deque[OpenProblem] = deque()
+        self._pool_seen = 0  # with so large a pool none of them can be changed
 
     async def run(self, problems: Sequence[Problem], on_result: Callable[[SearchResult], object]) -> None:
         """Searches the problems; `on_result` gets each result as soon as it is there, in no particular order.
@@ -84,6 +85,7 @@ class TreeSearch:
                     if self._may_get_more(problem):
                         problem.hold()
                         self._held.append(problem)
+                        self._pool_seen = min(self._pool_seen, self._spending.pool)
                         del self._running[problem]
                     else:
                         on_result(self._settle(problem))
@@ -99,8 +101,8 @@ class TreeSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
-        for problem in self._held:
-            on_result(self._settle(problem))
+            while self._held:  # they have had all that they began with: these results are not lost either
+                on_result(self._settle(self._held.popleft()))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -122,8 +124,8 @@ class TreeSearch:
 
     def _fill_lanes(self, lanes: set[asyncio.Task[None]]) -> None:
         """Starts batches until all lanes are under way or no leaf is to be had."""
-        trees = sum(len(problem.trees) for problem in self._running)
-        share = math.ceil(trees * self._config.in_flight / self._most_lanes)
+        running = sum(len(problem.trees) for problem in self._running)
+        share = math.ceil(running * self._config.in_flight / self._most_lanes)
         while len(lanes) < self._most_lanes:
             tickets, trees, nodes, depths, ended = self._forest.select(min(self._config.batch_leaves, max(1, share)))
             for number in ended.tolist():
@@ -213,19 +215,25 @@ class TreeSearch:
 
     def _may_get_more(self, problem: OpenProblem) -> bool:
         """Whether a problem that has had its rollouts is undecided, so that what others leave later could change its vote."""
-        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None or self._spending.run_is_over:
+        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None:
+            return False
+        if self._spending.used_up(problem.stats.policy_tokens, problem.rollouts, problem.started) is not None:
             return False
         room = self._spending.room(problem.allotted)
         return room > 0 and self._verdict(problem, room) is None
 
     def _take_back_held(self) -> None:
-        """Goes on with problems that wait for rollouts of the pool, as far as it has any."""
-        pool = 0 if self._spending.run_is_over else self._spending.pool
-        while self._held and pool > 0:
-            problem = self._held.popleft()
-            problem.go_on()
-            pool -= self._spending.more(problem.allotted)
+        """Goes on with problems that wait for rollouts of the pool, where it has enough to change their votes."""
+        if not self._held or self._spending.run_is_over or self._spending.pool <= self._pool_seen:
+            return
+        for problem in list(self._held):
             self._running[problem] = set()
+            if self._extend(problem):
+                problem.go_on()
+                self._held.remove(problem)
+            else:
+                del self._running[problem]
+        self._pool_seen = self._spending.pool
 
     def _settle(self, problem: OpenProblem) -> SearchResult:
         self._count(problem)
