@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,6 +26,7 @@ from rstar_fast.search.budgets import Spending
 from rstar_fast.search.dialect import Dialect, NodeRecord
 from rstar_fast.search.expand import Child, Expander, Growth, Leaf
 from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
+from rstar_fast.search.held import Held
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
 _ROUNDS = 4  # in which samples are drawn where the vote may end them early
@@ -157,9 +157,7 @@ class LevelSearch:
         self._samples = config.strategy.samples
         # Of a tree no more leaves are out than fit into a batch.
         self._slots = min(config.batch_leaves, config.solutions)
-        # Have had their samples and are undecided: they wait for what others leave, as many as may be open at most.
-        self._held: deque[_Walk] = deque()
-        self._pool_seen = 0  # with so large a pool none of them can be changed
+        self._held: Held[_Walk] = Held(config, spending, lambda walk: walk.problem)
         self._forest = Forest(in_flight=self._slots, own_visits=config.needs_scorer, notes=True)
         self._ground = Ground(config, self._forest, expander, dialect, spending, progress)
 
@@ -180,8 +178,8 @@ class LevelSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
-            while self._held:  # they have had all that they began with: these results are not lost either
-                on_result(self._settle(self._held.popleft()))
+            for walk in self._held.all():  # they have had all that they began with: these results are not lost either
+                on_result(self._settle(walk))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -189,7 +187,7 @@ class LevelSearch:
         """Searches problems of those that wait, so many at a time."""
         walks: list[_Walk] = []
         while True:
-            while len(walks) < most and (walk := self._taken_back()) is not None:
+            while len(walks) < most and (walk := self._held.given_back(self._draws_on)) is not None:
                 walks.append(walk)
             while len(walks) < most and not self._spending.run_is_over and (problem := next(waiting, None)) is not None:
                 walks.append(_Walk(self._ground.open(problem), rule_of(self._config)))
@@ -200,14 +198,10 @@ class LevelSearch:
             ended = [walk for walk in walks if self._has_ended(walk)]
             walks = [walk for walk in walks if walk not in ended]
             for walk in ended:
-                if self._may_get_more(walk.problem):
-                    walk.problem.hold()
-                    self._held.append(walk)
-                    self._pool_seen = min(self._pool_seen, self._spending.pool)
-                else:
+                if not self._held.takes(walk, self._verdict):
                     on_result(self._settle(walk))
-            while len(self._held) > self._config.open_problems:
-                on_result(self._settle(self._held.popleft()))
+            for walk in self._held.surplus():
+                on_result(self._settle(walk))
 
     # --- one level ---
 
@@ -297,27 +291,6 @@ class LevelSearch:
         problem.allotted += more
         self._begin_round(walk)
         return True
-
-    def _may_get_more(self, problem: OpenProblem) -> bool:
-        """Whether a problem that has had its samples is undecided, so that what others leave later could change its vote."""
-        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None:
-            return False
-        if self._spending.used_up(problem.stats.policy_tokens, problem.rollouts, problem.started) is not None:
-            return False
-        room = self._spending.room(problem.allotted)
-        return room > 0 and self._verdict(problem, room) is None
-
-    def _taken_back(self) -> _Walk | None:
-        """A problem that waits for rollouts of the pool, where that has enough to change its vote: a round has begun."""
-        if not self._held or self._spending.run_is_over or self._spending.pool <= self._pool_seen:
-            return None
-        for walk in self._held:
-            if self._draws_on(walk):
-                walk.problem.go_on()
-                self._held.remove(walk)
-                return walk
-        self._pool_seen = self._spending.pool
-        return None
 
     def _verdict(self, problem: OpenProblem, rollouts: int) -> Stopped | None:
         """Why a problem may end that could draw so many samples more."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from rstar_fast.search.budgets import Spending
 from rstar_fast.search.dialect import Dialect, NodeRecord
 from rstar_fast.search.expand import Expander, Leaf
 from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
+from rstar_fast.search.held import Held
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
 _LOGARITHMS = 1 << 16
@@ -59,9 +59,7 @@ class TreeSearch:
         self._ground = Ground(config, self._forest, expander, dialect, spending, progress)
         self._open: dict[int, OpenProblem] = {}  # by the number of each of its trees
         self._running: dict[OpenProblem, set[int]] = {}  # of each open problem the trees that have rollouts to run
-        # Have had their rollouts and are undecided: they wait for what others leave, as many as may be open at most.
-        self._held: deque[OpenProblem] = deque()
-        self._pool_seen = 0  # with so large a pool none of them can be changed
+        self._held: Held[OpenProblem] = Held(config, spending, lambda problem: problem)
 
     async def run(self, problems: Sequence[Problem], on_result: Callable[[SearchResult], object]) -> None:
         """Searches the problems; `on_result` gets each result as soon as it is there, in no particular order.
@@ -73,7 +71,8 @@ class TreeSearch:
         try:
             while True:
                 self._open_problems(waiting)
-                self._take_back_held()
+                while self._held.given_back(self._begins_anew) is not None:
+                    pass
                 if not self._running:
                     break
                 self._stop_where_enough()
@@ -82,15 +81,12 @@ class TreeSearch:
                 extended = [problem for problem in self._running if self._extend(problem)]
                 settled = [problem for problem in self._running if self._has_ended(problem)]
                 for problem in settled:
-                    if self._may_get_more(problem):
-                        problem.hold()
-                        self._held.append(problem)
-                        self._pool_seen = min(self._pool_seen, self._spending.pool)
+                    if self._held.takes(problem, self._verdict):
                         del self._running[problem]
                     else:
                         on_result(self._settle(problem))
-                while len(self._held) > self._config.open_problems:
-                    on_result(self._settle(self._held.popleft()))
+                for problem in self._held.surplus():
+                    on_result(self._settle(problem))
                 if lanes and not stopped and not extended:
                     done, lanes = await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
                     await asyncio.gather(*done)  # raises what a lane raised
@@ -101,8 +97,8 @@ class TreeSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
-            while self._held:  # they have had all that they began with: these results are not lost either
-                on_result(self._settle(self._held.popleft()))
+            for problem in self._held.all():  # they have had all that they began with: these results are not lost either
+                on_result(self._settle(problem))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -213,27 +209,13 @@ class TreeSearch:
                 self._running[problem].add(number)
         return True
 
-    def _may_get_more(self, problem: OpenProblem) -> bool:
-        """Whether a problem that has had its rollouts is undecided, so that what others leave later could change its vote."""
-        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None:
-            return False
-        if self._spending.used_up(problem.stats.policy_tokens, problem.rollouts, problem.started) is not None:
-            return False
-        room = self._spending.room(problem.allotted)
-        return room > 0 and self._verdict(problem, room) is None
-
-    def _take_back_held(self) -> None:
-        """Goes on with problems that wait for rollouts of the pool, where it has enough to change their votes."""
-        if not self._held or self._spending.run_is_over or self._spending.pool <= self._pool_seen:
-            return
-        for problem in list(self._held):
-            self._running[problem] = set()
-            if self._extend(problem):
-                problem.go_on()
-                self._held.remove(problem)
-            else:
-                del self._running[problem]
-        self._pool_seen = self._spending.pool
+    def _begins_anew(self, problem: OpenProblem) -> bool:
+        """Begins rollouts of the pool for a problem that waits, where it has enough; whether it has."""
+        self._running[problem] = set()
+        if self._extend(problem):
+            return True
+        del self._running[problem]
+        return False
 
     def _settle(self, problem: OpenProblem) -> SearchResult:
         self._count(problem)
