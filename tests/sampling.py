@@ -31,11 +31,15 @@ PARTIALS = [MIDDLE, SHORT, LONG]
 OFTEN = ("in", "5", "e ", "<end_of_step>")
 
 
+def model_of(family: str, settings: dict[str, Any], vocabulary: int = 90) -> PreTrainedModel:
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{family}Config")(**SIZES | {"vocab_size": vocabulary} | settings)
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+
+
 def random_model(name: str, **settings: Any) -> PreTrainedModel:
     family, own = ARCHITECTURES[name]
-    torch.manual_seed(3)
-    config = getattr(transformers, f"{family}Config")(**SIZES | {"vocab_size": len(nano_tokenizer())} | own | settings)
-    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    return model_of(family, own | settings, len(nano_tokenizer()))
 
 
 def keys(count: int, first: int = 0) -> np.ndarray:

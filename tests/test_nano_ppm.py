@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from rstar_fast import Partial, Problem, nano, steps
 from rstar_fast.nano.program import completed
-from rstar_fast.policies.checkpoint import load_model, load_tokenizer
+from rstar_fast.policies.checkpoint import load_model
 from rstar_fast.ppm import load_scorer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.training import nano_ppm, nano_rollouts
@@ -39,11 +39,6 @@ ADD = solution("7", 5, "x = 3", "x = x + 4", "print(x)")
 TAKE = solution("-1", 2, "x = 3", "x = x - 4", "print(x)")
 WRONG_START = solution("8", 1, "x = 4", "x = x + 4", "print(x)")
 ROLLOUTS = Rollouts(QUESTION, "7", 1, "stock", 0, (TAKE, ADD, WRONG_START))
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return load_tokenizer(str(nano.POLICY), "policy")
 
 
 def test_a_solution_is_cut_where_its_steps_end() -> None:

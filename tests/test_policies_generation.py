@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, SIZES, keys, plainly, prompts_of, random_model, same
+from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, keys, model_of, plainly, prompts_of, random_model, same
 
 from rstar_fast.policies import generation
 from rstar_fast.policies.decoder import Decoder
@@ -56,12 +55,6 @@ NOT_DECODED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "another activation": ("Llama", {"hidden_act": "gelu"}),
 }
-
-
-def model_of(family: str, settings: dict[str, Any]) -> Any:
-    torch.manual_seed(3)
-    config = getattr(transformers, f"{family}Config")(**SIZES | {"vocab_size": 90} | settings)
-    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
 
 
 @pytest.mark.parametrize("name", DECODED)

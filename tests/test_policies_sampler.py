@@ -89,6 +89,15 @@ def test_random_numbers_are_even_and_the_edges_are_safe(tokenizer: Any) -> None:
     assert chosen.tolist() == [1, 4]
 
 
+def test_other_callers_of_the_model_keep_causal_attention(tokenizer: Any) -> None:
+    model = random_model("llama")
+    ids = torch.tensor(prompts_of(tokenizer)[:1])
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        Sampler(model, tokenizer, OFTEN, 1.0, 1.0, 0)
+        torch.testing.assert_close(model(input_ids=ids).logits, before, atol=1e-4, rtol=1e-4)
+
+
 # Stop strings, on a model whose next token follows from its last
 
 CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n", "é"]

@@ -97,11 +97,9 @@ def test_nothing_asked_is_nothing_given(policy: Callable[..., TransformersPolicy
     assert propose(policy(), [SHORT, MIDDLE], 0) == [[], []]
 
 
-@pytest.mark.parametrize("max_rows", [1, 3, 4, 7])
-def test_no_more_rows_than_allowed_are_generated_at_a_time(
-    policy: Callable[..., TransformersPolicy], monkeypatch: pytest.MonkeyPatch, max_rows: int
-) -> None:
-    expected = propose(policy(), PARTIALS, 5)
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each pass of the model generates for."""
     rows: list[int] = []
     advance = SharedRows.advance
 
@@ -110,30 +108,39 @@ def test_no_more_rows_than_allowed_are_generated_at_a_time(
         advance(self, tokens)
 
     monkeypatch.setattr(SharedRows, "advance", counted)
+    return rows
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 4, 7])
+def test_no_more_rows_than_allowed_are_generated_at_a_time(
+    policy: Callable[..., TransformersPolicy], monkeypatch: pytest.MonkeyPatch, generated: list[int], max_rows: int
+) -> None:
+    expected = propose(policy(), PARTIALS, 5)
+    generated.clear()
+    begun: list[int] = []
+    join = SharedRows.join
+
+    def counted(self: SharedRows, prompts: Sequence[np.ndarray], names: Sequence[np.ndarray], owners: Any) -> None:
+        begun.extend(map(len, names))
+        join(self, prompts, names, owners)
+
+    monkeypatch.setattr(SharedRows, "join", counted)
     for mine, others in zip(propose(policy(max_rows=max_rows), PARTIALS, 5), expected, strict=True):
         same(mine, others)
-    assert max(rows) == max_rows
+    assert max(generated) == max_rows and sum(begun) == 15
 
 
-def test_calls_that_overlap_share_what_is_generated(
-    policy: Callable[..., TransformersPolicy], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calls_that_overlap_share_what_is_generated(policy: Callable[..., TransformersPolicy], generated: list[int]) -> None:
     expected = [propose(policy(), [partial], 3)[0] for partial in PARTIALS]
-    rows: list[int] = []
-    advance = SharedRows.advance
-
-    def counted(self: SharedRows, tokens: torch.Tensor) -> None:
-        rows.append(len(tokens))
-        advance(self, tokens)
 
     async def together() -> list[Any]:
         asked = policy()
         return await asyncio.gather(*(asked.propose([partial], 3) for partial in PARTIALS))
 
-    monkeypatch.setattr(SharedRows, "advance", counted)
+    generated.clear()
     for (mine,), others in zip(asyncio.run(together()), expected, strict=True):
         same(mine, others)
-    assert max(rows) > 3
+    assert max(generated) > 3
 
 
 def test_a_call_that_is_cancelled_leaves_the_others_be(

@@ -23,7 +23,7 @@ from tiny_models import ARCHITECTURES, SIZES
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import rstar_fast
-from rstar_fast import nano, steps
+from rstar_fast import steps
 from rstar_fast.policies.checkpoint import load_tokenizer, quiet
 from rstar_fast.ppm import load_scorer
 from rstar_fast.ppm import model as ppm
@@ -43,11 +43,6 @@ PARTIALS = [
     Partial(Problem("Name a prime.", id="prime"), "<code>\nprint(7)\n<end_of_code>\n<output>7<end_of_output>\n"),
     Partial(QUESTION, "<code>\nx = 2 - 3\n<end_of_step>"),
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return load_tokenizer(str(nano.POLICY), "policy")
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

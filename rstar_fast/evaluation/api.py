@@ -247,10 +247,11 @@ def check_key(given: ProblemFile) -> None:
         )
 
 
-def search_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `evaluate`'s settings that are of the search."""
-    own = ("policy", "ppm", "sample", "retry_failed", "executor", "config")
-    return {name: value for name, value in settings.items() if name not in own}
+def parted_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`evaluate`'s settings: those of the search, and those of its own; the seed is of both."""
+    own = ("policy", "ppm", "sample", "retry_failed", "executor", "seed")
+    of_search = {name: value for name, value in settings.items() if name not in own or name == "seed"}
+    return of_search, {name: value for name, value in settings.items() if name in own}
 
 
 def config_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:

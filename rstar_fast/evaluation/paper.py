@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rstar_fast.config import Choice, Strategy
+from rstar_fast.config import Choice, SearchConfig, Strategy
 from rstar_fast.config.base import check_integer
-from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, of_strategy, search_settings
+from rstar_fast.evaluation.api import (
+    Evaluation,
+    Problems,
+    config_of,
+    data_name,
+    evaluate,
+    given_problems,
+    of_strategy,
+    parted_settings,
+)
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -51,6 +60,7 @@ def paper_table(
     orm: Any = None,
     trajectories: Sequence[int] = TRAJECTORIES,
     best_of: int | None = None,
+    config: SearchConfig | None = None,
     file: str | Path | None = None,
     begun: Callable[[str], Callable[[ProgressEvent], object] | None] | None = None,
     **settings: Any,
@@ -64,6 +74,7 @@ def paper_table(
       orm: a reward model of outcomes to compare with the PPM, given as a PPM is; none when None.
       trajectories: rollouts of the tree searches.
       best_of: samples of the best of n; the most trajectories by default.
+      config: settings of the search; single ones override it. Trees and the adaptive stop are for the rows that have them.
       begun: told each evaluation that begins; gives the progress that it is to tell.
       settings: of `evaluate`, and of the search.
 
@@ -83,9 +94,8 @@ def paper_table(
     folder, given = Path(out), given_problems(problems, answers, file)
     models = {PPM: ppm} | ({ORM: orm} if orm is not None else {})
     n = best_of or max(trajectories)
-    of_search = search_settings(settings)
-    asked = {name: value for name, value in settings.items() if name not in (*of_search, "config") or name == "seed"}
-    usual = config_of(settings.get("config"), {**of_search, "strategy": Strategy.MCTS, "rollouts": max(trajectories)})
+    of_search, asked = parted_settings(settings)
+    usual = config_of(config, {**of_search, "strategy": Strategy.MCTS, "rollouts": max(trajectories)})
     best = usual.replace(choice=Choice.BEST_SCORE)
     # All checked before hours of searching.
     plan = [(ALONE, of_strategy(usual, Strategy.GREEDY, 1), {"": ppm}), (BEST.format(n=n), of_strategy(best, Strategy.BEST_OF_N, n), models)]
@@ -93,13 +103,13 @@ def paper_table(
         title = SEARCH.format(n=rollouts, said="trajectory" if rollouts == 1 else "trajectories")
         plan.append((title, of_strategy(best, Strategy.MCTS, rollouts), models))
     rows: list[Row] = []
-    for title, config, of_row in plan:
+    for title, of_evaluation, of_row in plan:
         found = {}
         for model, scorer in of_row.items():
             label = f"{title} with {model}" if model else title
             progress = begun(label) if begun is not None else None
-            to = folder / "-".join(filter(None, (config.strategy.value, str(config.rollouts), model.lower())))
-            found[model] = evaluate(given, out=to, name=data, policy=policy, ppm=scorer, config=config, progress=progress, **asked)
+            to = folder / "-".join(filter(None, (of_evaluation.strategy.value, str(of_evaluation.rollouts), model.lower())))
+            found[model] = evaluate(given, out=to, name=data, policy=policy, ppm=scorer, config=of_evaluation, progress=progress, **asked)
         rows.append(Row(title, found))
         _write(folder, rows, data)
     return tuple(rows)

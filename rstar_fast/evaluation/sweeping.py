@@ -10,7 +10,16 @@ from typing import Any
 
 from rstar_fast.config import SearchConfig, Strategy
 from rstar_fast.config.base import check_integer
-from rstar_fast.evaluation.api import Evaluation, Problems, config_of, data_name, evaluate, given_problems, of_strategy, search_settings
+from rstar_fast.evaluation.api import (
+    Evaluation,
+    Problems,
+    config_of,
+    data_name,
+    evaluate,
+    given_problems,
+    of_strategy,
+    parted_settings,
+)
 from rstar_fast.evaluation.page import errorbars, write_page
 from rstar_fast.evaluation.tables import Table, share, share_with_interval
 from rstar_fast.types import InvalidInput, ProgressEvent
@@ -96,12 +105,11 @@ def sweep(
         raise InvalidInput("a sweep needs strategies and budgets: give at least one of each")
     if "rollouts" in settings:
         raise InvalidInput("a sweep has several rollouts: give them as budgets, and leave them out of the settings")
-    of_search = search_settings(settings)
+    of_search, asked = parted_settings(settings)
     grid = _grid(strategies, budgets, config, of_search)  # all checked before hours of searching
     data = name or data_name(problems)
     given = given_problems(problems, answers, file)
     cells = []
-    asked = {name: value for name, value in settings.items() if name not in of_search or name == "seed"}
     for of_cell in grid:
         strategy, rollouts = of_cell.strategy.value, of_cell.rollouts
         progress = begun(strategy, rollouts) if begun is not None else None

@@ -105,22 +105,19 @@ class SharedRows:
         if len(straggling):
             for row in straggling.tolist():
                 self._long.add(*self._short.row(row))
-            self._reorder(self._short.leave(straggling), len(self._long.names) - len(straggling), straggling)
+            stay, others = self._short.leave(straggling), np.arange(sum(sizes))[sizes[0] :]
+            self._put_in_order(np.concatenate([stay, others, straggling]))
 
     def leave(self, rows: np.ndarray) -> None:
         """As `Rows`."""
         count = len(self._short.names)
         order = self._short.leave(rows[rows < count])
         long = self._long.leave(rows[rows >= count] - count)
-        at = np.concatenate([order, long + count])
-        self.logits = self.logits[torch.from_numpy(at).to(self.logits.device)]
-        self.names = np.concatenate([self._short.names, self._long.names])
+        self._put_in_order(np.concatenate([order, long + count]))
 
-    def _reorder(self, order: np.ndarray, long: int, straggling: np.ndarray) -> None:
-        """Puts logits and names into the order of the groups, once stragglers have moved behind the `long` others."""
-        short = len(order) + len(straggling)
-        at = np.concatenate([order, np.arange(short, short + long), straggling])
-        self.logits = self.logits[torch.from_numpy(at).to(self.logits.device)]
+    def _put_in_order(self, stood: np.ndarray) -> None:
+        """Puts logits and names into the order of the groups, given where each row of theirs stood."""
+        self.logits = self.logits[torch.from_numpy(stood).to(self.logits.device)]
         self.names = np.concatenate([self._short.names, self._long.names])
 
 
@@ -184,8 +181,9 @@ class _Group:
         if len(empty):
             places = _filled_up(len(self._lengths), empty)
             _move(self._before, places)
-            self._lengths = self._lengths[places]
-            self._place_of = np.argsort(places, kind="stable")[np.searchsorted(np.sort(places), self._place_of)]
+            now = np.empty_like(self._lengths)
+            now[places] = np.arange(len(places))
+            self._lengths, self._place_of = self._lengths[places], now[self._place_of]
         self._is_placed = self._is_placed and not len(rows)
         if not len(order):
             self._before = self._own = self._nothing  # room is not kept for the largest there ever was
@@ -372,13 +370,13 @@ def _with_room(x: Tensor, used: int, filled: int, entries: int, positions: int) 
     """[*, entries, K, positions, D] with room for so many of both: itself where it has it, else a copy of what is in use.
 
     Args:
-      used, filled: how many entries and positions are in use.
+      used, filled: how many entries and positions are in use; used <= entries.
     """
     if entries <= x.shape[1] and positions <= x.shape[3]:
         return x
     positions = -(-max(filled, positions) // _BLOCK) * _BLOCK
     # Where entries come one by one, copies are few.
-    entries = max(used, entries) * 3 // 2 if entries > x.shape[1] else max(used, entries)
+    entries = entries * 3 // 2 if entries > x.shape[1] else entries
     larger = x.new_zeros(x.shape[0], entries, x.shape[2], positions, x.shape[4])
     larger[:, :used, :, :filled] = x[:, :used, :, :filled]
     return larger
