@@ -27,11 +27,14 @@ _TRAIN_LEVELS = (1, 2, 3, 3, *(4,) * 10, 5)
 _HELDOUT_LEVELS = (1, 2, 3, *(4,) * 6, 5)
 
 
-def nano_evolution(out: str | Path, *, problems: int = 1300, heldout: int = 160, seed: int = 0) -> EvolutionConfig:
+def nano_evolution(
+    out: str | Path, *, base: str | Path = BOOTSTRAP, problems: int = 1300, heldout: int = 160, seed: int = 0
+) -> EvolutionConfig:
     """Writes the problem files of an evolution of nano into its folder, and gives its settings.
 
     Args:
       out: the evolution's folder.
+      base: the bootstrap policy, from which every round trains; by default the one shipped.
       problems: that each round searches, >= 1. Every round has others, and learns from those of the rounds before as well: so small a
         policy needs many different problems more than many solutions.
       heldout: problems to measure on, >= 1; most of them of level 4, where most is to be learned.
@@ -54,22 +57,22 @@ def nano_evolution(out: str | Path, *, problems: int = 1300, heldout: int = 160,
             raise InvalidInput(f"{out} was begun with {there}, not {asked}: continue it with the same, or give another folder")
         if there != asked:
             (folder / _MADE).unlink(missing_ok=True)
-            base = read_last()
-            known = {record.problem.question for record in base}
+            seen = read_last()
+            known = {record.problem.question for record in seen}
             wanted = len(train) * problems
-            drawn = generate("train", wanted + len(base), seed, levels=_TRAIN_LEVELS)
+            drawn = generate("train", wanted + len(seen), seed, levels=_TRAIN_LEVELS)
             fresh = [record for record in drawn if record.problem.question not in known][:wanted]
             for k, path in enumerate(train):
                 write_whole(path, _problems(fresh[k :: len(train)]))
             write_whole(held, _problems(generate("heldout", heldout, seed, levels=_HELDOUT_LEVELS)))
-            write_whole(base_data, worked(base))
+            write_whole(base_data, worked(seen))
             write_whole(folder / _MADE, json.dumps(asked))
     except OSError as error:
         raise InvalidInput(f"{out} cannot be used for an evolution: {error}; give another folder") from error
     for round_, path in zip(settings["rounds"], train, strict=True):
         round_["problems"] = str(path)
     files = {"problems": str(train[0]), "heldout": str(held), "base_data": str(base_data)}
-    return EvolutionConfig.from_mapping({**settings, **files, "base": str(BOOTSTRAP), "seed": seed})
+    return EvolutionConfig.from_mapping({**settings, **files, "base": str(base), "seed": seed})
 
 
 def _made(folder: Path) -> dict[str, object] | None:

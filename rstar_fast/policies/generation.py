@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel
 
+from rstar_fast.policies.attention import for_changing_shapes
 from rstar_fast.policies.checkpoint import cache_argument
 from rstar_fast.policies.decoder import Decoder
 from rstar_fast.policies.prompt_cache import PromptCache
@@ -307,7 +308,8 @@ class PaddedRows:
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
         arguments = {"attention_mask": self._real, "position_ids": positions, self._cache_argument: self._cache}
-        self.logits = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **arguments).logits[:, -1]
+        with for_changing_shapes():
+            self.logits = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **arguments).logits[:, -1]
 
 
 def _computed(
@@ -330,7 +332,9 @@ def _computed(
     ends = np.cumsum(new)
     # A new token sees all that is known, and the new ones up to itself.
     masks = [
-        torch.ones(count, begin + count, dtype=torch.bool, device=decoder.device).tril_(begin) if begin and count > 1 else None
+        _lowest(torch.ones(count, begin + count, dtype=torch.bool, device=decoder.device).triu_(begin + 1), decoder.dtype)
+        if begin
+        else None
         for begin, count in zip(begins, new, strict=True)
     ]
 
@@ -338,18 +342,9 @@ def _computed(
         seen = torch.empty_like(queries)
         for part, begin, end, mask in zip(parts, begins, ends.tolist(), masks, strict=True):
             here = slice(end - (part.shape[2] - begin), end)
-            part[2 * layer, :, begin:], part[2 * layer + 1, :, begin:] = (
-                keys[here].transpose(0, 1),
-                values[here].transpose(0, 1),
-            )
-            seen[here] = functional.scaled_dot_product_attention(
-                queries[here].transpose(0, 1)[None],
-                part[2 * layer][None],
-                part[2 * layer + 1][None],
-                attn_mask=mask,
-                is_causal=begin == 0,
-                enable_gqa=True,
-            )[0].transpose(0, 1)
+            of_keys, of_values = part[2 * layer], part[2 * layer + 1]
+            of_keys[:, begin:], of_values[:, begin:] = keys[here].transpose(0, 1), values[here].transpose(0, 1)
+            seen[here] = _attention(queries[here].transpose(0, 1), of_keys, of_values, mask).transpose(0, 1)
         return seen.flatten(1)
 
     ids = np.concatenate([prompt[begin:] for prompt, begin in zip(prompts, begins, strict=True)]).astype(np.int64)
@@ -359,6 +354,21 @@ def _computed(
         for prompt, owner, part in zip(prompts, owners, parts, strict=True):
             known.add(owner, prompt, part)
     return parts, x[torch.from_numpy(ends - 1).to(decoder.device)]
+
+
+def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Of one prompt: queries [H, new, D] over keys and values [K, tokens, D], the mask [new, tokens] added: [H, new, D].
+
+    Without a mask the new tokens are all there are. With one torch's own is left alone: on some GPUs it plans for every new shape
+    anew, which takes a second.
+    """
+    if mask is None:
+        return functional.scaled_dot_product_attention(queries[None], keys[None], values[None], is_causal=True, enable_gqa=True)[0]
+    heads, new, size = queries.shape
+    grouped = (queries * size**-0.5).reshape(len(keys), -1, size)
+    scores = torch.matmul(grouped, keys.transpose(-1, -2)).view(heads, new, -1).add_(mask)
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
+    return torch.matmul(weights.view(len(keys), -1, weights.shape[-1]), values).view(heads, new, size)
 
 
 def _lowest(hidden: Tensor, dtype: torch.dtype) -> Tensor:

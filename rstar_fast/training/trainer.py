@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from rstar_fast.config import Optimizer, PolicyTrainingConfig, PpmTrainingConfig
+from rstar_fast.policies.attention import for_changing_shapes
 from rstar_fast.policies.checkpoint import quiet
 from rstar_fast.training.folder import TrainingFolder
 from rstar_fast.training.muon import MuonAdamW
@@ -174,7 +175,7 @@ def train(trainer: Trainer, folder: TrainingFolder, config: _Config, first: dict
     if trainer.is_world_process_zero():
         folder.begin_log(first, int(last.name.rpartition("-")[2]) if last else 0)
     trainer.args.distributed_state.wait_for_everyone()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), for_changing_shapes():
         # PEFT says so whenever there are new tokens; their embeddings are trained and saved.
         warnings.filterwarnings("ignore", "Setting `save_embedding_layers`", UserWarning)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
