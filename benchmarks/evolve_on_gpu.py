@@ -23,6 +23,8 @@ from rstar_fast import evolution
 from rstar_fast.evolution.nano import nano_evolution
 from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap
 
+_TOLD = ("solved", "updates", "tokens", "seconds")  # of what a stage records
+
 
 def once(folder: Path, work: Callable[[], object]) -> float:
     """Does what makes a folder, unless it is done; the seconds it took when it was."""
@@ -59,22 +61,27 @@ def main() -> None:
     size = PolicySettings(tokens=given.tokens, minutes=0, width=given.width, layers=given.layers, seed=given.seed)
     first, bootstrap, folder = given.out / "first", given.out / "bootstrap", given.out / "evolution"
 
-    def told(stage: Any, record: Any, before: bool) -> None:
-        taken = {name: record[name] for name in ("solved", "updates", "tokens", "seconds") if name in record}
-        print(f"round {stage.round} {stage.name}: {taken}{' (before)' if before else ''}", flush=True)
-
     seconds = {"first policy": once(first, lambda: PolicyTrainer(first, size, resume=False, device=device).run())}
     seconds["bootstrap policy"] = once(bootstrap, lambda: train_bootstrap(first, bootstrap))
-    summary = evolution.evolve(settings_of(folder, bootstrap, given), folder, done=told)
-    for round_ in summary.rounds:
-        seconds[f"round {round_.round}"] = round(3600 * round_.hours, 1)
     with safe_open(bootstrap / "model.safetensors", "pt") as weights:
         parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())
     row: dict[str, Any] = {"settings": {**vars(given), "out": ""}, "parameters": parameters, "seconds": seconds}
-    row["minutes"] = round(sum(seconds.values()) / 60, 1)
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "none: a CPU"
-    print(f"{parameters / 1e6:.1f} M parameters, {row['minutes']} minutes in all: {seconds}")
-    print(write("nano_evolution_gpu", row | {"summary": json.loads((folder / "summary.json").read_text("utf-8"))}))
+    stages: list[dict[str, Any]] = []
+
+    def keep() -> Path:
+        row["minutes"] = round((seconds["first policy"] + seconds["bootstrap policy"] + sum(s["seconds"] for s in stages)) / 60, 1)
+        return write("nano_evolution_gpu", row | {"stages": stages, "summary": json.loads((folder / "summary.json").read_text("utf-8"))})
+
+    def told(stage: Any, record: Any, before: bool) -> None:
+        stages.append({"round": stage.round, "stage": stage.name, **{name: record[name] for name in _TOLD if name in record}})
+        print(stages[-1], "(before)" if before else "", flush=True)
+        if stage.name == "control-evaluation" and stage.round > 1:  # the summary of the rounds before is there
+            keep()
+
+    evolution.evolve(settings_of(folder, bootstrap, given), folder, done=told)
+    print(keep())
+    print(f"{parameters / 1e6:.1f} M parameters, {row['minutes']} minutes in all, of these {seconds} s before the evolution")
 
 
 if __name__ == "__main__":
