@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from tiny_models import nano_tokenizer
 from transformers import PreTrainedModel
 
 from rstar_fast import steps
-from rstar_fast.policies.sampler import uniforms
+from rstar_fast.policies.sampler import Ask, Sampler, uniforms
 from rstar_fast.types import Candidate, Partial, Problem
 
 CONTEXT = 160
@@ -44,6 +44,24 @@ def random_model(name: str, **settings: Any) -> PreTrainedModel:
 
 def keys(count: int, first: int = 0) -> np.ndarray:
     return np.random.default_rng(first).integers(0, 1 << 63, count, np.uint64)
+
+
+def sampled(
+    sampler: Sampler,
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    keys: Sequence[np.ndarray],
+    max_tokens: int | Sequence[int],
+    owners: Sequence[Hashable] | None = None,
+) -> list[list[Candidate]]:
+    """Continuations of each prompt, where nothing else is under way, in the order of their keys; arguments as `Ask`, for each."""
+    lengths = np.broadcast_to(max_tokens, len(prompts)).tolist()
+    whose = owners or [None] * len(prompts)
+    asks = [Ask(np.asarray(prompt, np.int32), *rest) for prompt, *rest in zip(prompts, keys, lengths, whose, strict=True)]
+    candidates: dict[tuple[int, int], Candidate] = {}
+    sampler.add(asks)
+    while sampler.is_busy:
+        candidates.update(((id(ask), number), candidate) for ask, number, candidate in sampler.step())
+    return [[candidates[id(ask), number] for number in range(len(ask.keys))] for ask in asks]
 
 
 def truncated(probabilities: np.ndarray, top_p: float, top_k: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, keys, model_of, plainly, prompts_of, random_model, same
+from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, keys, model_of, plainly, prompts_of, random_model, same, sampled
 
 from rstar_fast.policies import generation
 from rstar_fast.policies.decoder import Decoder
@@ -225,7 +225,7 @@ def test_what_is_known_of_prompts_changes_no_sample(name: str, room: int, tokeni
         of_call, prompts = zip(*call, strict=True)
         of_prompt = [keys(2, 10 * number + i) for i in range(len(prompts))]
         for mine, expected in zip(
-            sampler.sample(prompts, of_prompt, 9, of_call), plain.sample(prompts, of_prompt, 9), strict=True
+            sampled(sampler, prompts, of_prompt, 9, of_call), sampled(plain, prompts, of_prompt, 9), strict=True
         ):
             same(mine, expected)
 
@@ -242,7 +242,7 @@ def test_of_a_longer_prompt_only_what_is_new_is_computed(tokenizer: Any, monkeyp
 
     def computed(prompts: list[list[int]], owners: list[str]) -> list[int]:
         passes.clear()
-        sampler.sample(prompts, [keys(1)] * len(prompts), 1, owners)
+        sampled(sampler, prompts, [keys(1)] * len(prompts), 1, owners)
         return list(passes)
 
     monkeypatch.setattr(Decoder, "__call__", seen)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from sampling import ARCHITECTURES, OFTEN, SIZES, keys, plainly, prompts_of, random_model, same, truncated
+from sampling import ARCHITECTURES, OFTEN, SIZES, keys, plainly, prompts_of, random_model, same, sampled, truncated
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -29,7 +29,7 @@ def test_samples_are_those_of_a_plain_loop(name: str, settings: dict[str, Any], 
     prompts = prompts_of(tokenizer)
     of_prompt = [keys(3, 1), keys(2, 2), keys(1, 3)]
     all_settings = {"temperature": 1.0, "top_p": 1.0, "top_k": 0} | settings
-    samples = Sampler(model, tokenizer, OFTEN, **all_settings).sample(prompts, of_prompt, [14, 20, 9])
+    samples = sampled(Sampler(model, tokenizer, OFTEN, **all_settings), prompts, of_prompt, [14, 20, 9])
     ends = set()
     for candidates, prompt, own_keys, most in zip(samples, prompts, of_prompt, [14, 20, 9], strict=True):
         same(candidates, [plainly(oracle, tokenizer, prompt, key, OFTEN, most, **all_settings) for key in own_keys])
@@ -42,11 +42,11 @@ def test_what_shares_the_batch_changes_no_sample(name: str, tokenizer: Any) -> N
     sampler = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0)
     prompts = prompts_of(tokenizer)
     of_prompt = [keys(4, i) for i in range(3)]
-    together = sampler.sample(prompts, of_prompt, 15)
+    together = sampled(sampler, prompts, of_prompt, 15)
     for i in range(3):
-        same(sampler.sample([prompts[i]], [of_prompt[i]], [15])[0], together[i])
+        same(sampled(sampler, [prompts[i]], [of_prompt[i]], [15])[0], together[i])
         for j in range(4):
-            same(sampler.sample([prompts[i]], [of_prompt[i][j : j + 1]], [15])[0], together[i][j : j + 1])
+            same(sampled(sampler, [prompts[i]], [of_prompt[i][j : j + 1]], [15])[0], together[i][j : j + 1])
 
 
 @pytest.mark.parametrize("name", ["qwen2", "llama", "phi3"])
@@ -54,7 +54,7 @@ def test_temperature_zero_takes_the_likeliest_token(name: str, tokenizer: Any) -
     model = random_model(name)
     oracle = copy.deepcopy(model)
     prompts = prompts_of(tokenizer)
-    greedy = Sampler(model, tokenizer, OFTEN, 0.0, 1.0, 0).sample(prompts, [keys(2, i) for i in range(3)], [12] * 3)
+    greedy = sampled(Sampler(model, tokenizer, OFTEN, 0.0, 1.0, 0), prompts, [keys(2, i) for i in range(3)], [12] * 3)
     for candidates, prompt in zip(greedy, prompts, strict=True):
         same(candidates, [plainly(oracle, tokenizer, prompt, 0, OFTEN, 12, temperature=0)] * 2)
 
@@ -139,7 +139,7 @@ def chain(tokenizer: Any, written: Sequence[str]) -> PreTrainedModel:
 
 def write(tokenizer: Any, written: Sequence[str], stops: Sequence[str] = steps.STOPS, most: int = 50) -> Candidate:
     prompt = tokenizer.convert_tokens_to_ids(["a", "<end_of_step>", "."])
-    ((candidate,),) = Sampler(chain(tokenizer, written), tokenizer, stops, 0.0, 1.0, 0).sample([prompt], [keys(1)], [most])
+    ((candidate,),) = sampled(Sampler(chain(tokenizer, written), tokenizer, stops, 0.0, 1.0, 0), [prompt], [keys(1)], [most])
     return candidate
 
 
@@ -186,7 +186,7 @@ def test_a_stop_string_that_the_prompt_began_is_none(pieces: Any) -> None:
     with torch.no_grad():  # "p>" follows the prompt's last token
         begun, following = pieces.convert_tokens_to_ids(["<end_of_ste", "p>\n#"])
         model.lm_head.weight[following, begun] = 1.0
-    ((candidate,),) = Sampler(model, pieces, steps.STOPS, 0.0, 1.0, 0).sample([[begun]], [keys(1)], [9])
+    ((candidate,),) = sampled(Sampler(model, pieces, steps.STOPS, 0.0, 1.0, 0), [[begun]], [keys(1)], [9])
     assert (candidate.text, candidate.stop) == ("p>\n#b", None)
 
 

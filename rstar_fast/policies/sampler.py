@@ -160,30 +160,6 @@ class Sampler:
             self._rows.advance(torch.from_numpy(last).to(self._model.device))
         return found
 
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int] | np.ndarray],
-        keys: Sequence[np.ndarray],
-        max_tokens: int | Sequence[int],
-        owners: Sequence[Hashable] | None = None,
-    ) -> list[list[Candidate]]:
-        """Samples continuations of each of B prompts, where nothing else is under way; arguments as `Ask`, for each prompt.
-
-        Returns:
-          For each prompt its candidates, in the order of their keys.
-        """
-        lengths = np.broadcast_to(max_tokens, len(prompts)).tolist()
-        whose = owners or [None] * len(prompts)
-        asks = [Ask(np.asarray(prompt, np.int32), *rest) for prompt, *rest in zip(prompts, keys, lengths, whose, strict=True)]
-        candidates: dict[tuple[int, int], Candidate] = {}
-        self.add(asks)
-        try:
-            while self.is_busy:
-                candidates.update(((id(ask), number), candidate) for ask, number, candidate in self.step())
-        finally:
-            self.clear()
-        return [[candidates[id(ask), number] for number in range(len(ask.keys))] for ask in asks]
-
     def _let_join(self) -> None:
         """Begins samples that wait, as far as there is room for rows."""
         room = self._max_rows - len(self._rows.names)
