@@ -14,7 +14,7 @@ from rstar_fast.config.strategies import Aggregate, Budget, Strategy
 from rstar_fast.types import InvalidInput
 
 # Settings that earlier versions did not have, and did not record: see SearchConfig.recorded.
-_LATER = ("strategy", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain")
+_LATER = ("strategy", "first_candidates", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain")
 _MOST_SOLUTIONS = 2**14  # where a root is asked for all at once
 # What the counters and blocks of the C++ forest hold (csrc/node.h, arena.h).
 _MOST = {"rollouts": 2**31, "candidates": 2**14, "max_depth": 60_000, "in_flight": 2**14}
@@ -64,6 +64,8 @@ class SearchConfig(Mapped):
         beams, samples; "greedy" makes one.
       candidates: steps sampled per expansion, 1 to 16384. Of "beam" and "dvts" the width of a beam: rollouts / candidates beams go
         on at a time, and candidates must divide rollouts. Of no effect where solutions are independent samples.
+      first_candidates: of the candidates of an expansion of the tree search, those that are sampled first; the others only where
+        these are not all one step. 0 to 16384; 0: all at once.
       trees: independent trees of a problem with strategy "mcts", >= 1; `rollouts` is the total over them, and they become one tree
         under one root.
       max_depth: most steps in a trajectory, 1 to 60000.
@@ -100,6 +102,7 @@ class SearchConfig(Mapped):
     strategy: Strategy = Strategy.MCTS
     rollouts: int = 16
     candidates: int = 8
+    first_candidates: int = 0
     trees: int = 1
     max_depth: int = 16
     c: float = 2.0
@@ -133,6 +136,7 @@ class SearchConfig(Mapped):
             "batch_leaves",
         ):
             check_integer(name, getattr(self, name), 1, _MOST.get(name))
+        check_integer("first_candidates", self.first_candidates, 0, _MOST["candidates"])
         check_integer("seed", self.seed, 0)
         for name in ("c", "virtual_loss"):
             check_real(name, getattr(self, name))
@@ -193,7 +197,7 @@ class SearchConfig(Mapped):
         if self.in_flight != 1:
             raise InvalidInput(f"in_flight is {self.in_flight}: the reference runs one rollout at a time, give 1")
         usual = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in ("strategy", "trees", "aggregate", "budget", "run_budget", "adaptive"):
+        for name in ("strategy", "first_candidates", "trees", "aggregate", "budget", "run_budget", "adaptive"):
             if getattr(self, name) != usual[name]:
                 given = getattr(getattr(self, name), "value", getattr(self, name))
                 raise InvalidInput(f"{name} is {given!r}: the reference's behaviour has no such setting, leave it out")

@@ -55,7 +55,9 @@ class Aggregate(enum.Enum):
 class Budget(Mapped):
     """What may be spent; each None for no limit.
 
-    It is looked at between batches, so that what is under way when it is used up comes on top.
+    It is looked at between batches, so that what is under way when it is used up comes on top. Where tokens or seconds are limited,
+    independent samples and the trees of "dvts" are drawn in rounds, each of as many as the rest is likely to pay for; a beam's
+    solutions all come at its end, so that it needs a budget for all of them.
 
     Attributes:
       tokens: tokens that the policy generates, >= 1; none are counted where the policy does not say.
@@ -82,3 +84,8 @@ class Budget(Mapped):
     @property
     def is_limited(self) -> bool:
         return self != Budget()
+
+    @property
+    def limits_cost(self) -> bool:
+        """Whether it limits what a solution costs, which is known only when it is there."""
+        return self.tokens is not None or self.seconds is not None

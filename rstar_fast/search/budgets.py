@@ -9,6 +9,9 @@ from rstar_fast.config import Budget, SearchConfig
 from rstar_fast.types import Failure, FailureKind, Problem, SearchResult, SearchStats, Stopped
 
 
+_MARGIN = 1.25
+
+
 class Spending:
     """The budgets of a search, of each problem and of all.
 
@@ -50,6 +53,15 @@ class Spending:
         if self.run_is_over:
             return Stopped.RUN_BUDGET
         return Stopped.BUDGET if _is_used_up(self._budget, tokens, rollouts, time.monotonic() - started) else None
+
+    def pays_for(self, tokens: int, solutions: int) -> int:
+        """How many more solutions the rest of a problem's token budget is likely to pay for, if so many have taken so many tokens;
+        a very large number without such a budget."""
+        if self._budget.tokens is None or not tokens:
+            return 1 << 31
+        of_one, rest = tokens / solutions, self._budget.tokens - tokens
+        # The longest of some take more than their mean: a few are left out, rather than that all are cut short.
+        return max(int(rest / of_one >= 1.0), int(rest / of_one / _MARGIN))
 
     def room(self, allotted: int) -> int:
         """How many rollouts a problem that has had so many may get from the pool: in all no more than as many again."""

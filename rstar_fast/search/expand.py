@@ -21,12 +21,14 @@ class Leaf:
       record: what it holds; any where the dialect does not read it.
       depth: its depth, 0 at the root.
       candidates: steps to be sampled, >= 1.
+      first: of them, those that are sampled first, the others only where these are not all one step; 0: all at once.
     """
 
     partial: Partial
     record: NodeRecord
     depth: int
     candidates: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ class Expander:
         """Expands each of the leaves; a leaf none of whose candidates is usable is tried again, then closed."""
         growths = [Growth() for _ in leaves]
         open_leaves = list(range(len(leaves)))
-        for _ in range(self._dialect.attempts):
-            await self._attempt(leaves, growths, open_leaves)
+        for attempt in range(self._dialect.attempts):
+            await self._attempt(leaves, growths, open_leaves, is_first=attempt == 0)
             open_leaves = [i for i in open_leaves if growths[i].is_open]
             if not open_leaves:
                 break
@@ -111,9 +113,13 @@ class Expander:
             growths[i].closed = Terminal.TOO_MANY_ERRORS if growths[i].steps_run else Terminal.NO_CANDIDATES
         return growths
 
-    async def _attempt(self, leaves: Sequence[Leaf], growths: Sequence[Growth], at: Sequence[int]) -> None:
+    async def _attempt(self, leaves: Sequence[Leaf], growths: Sequence[Growth], at: Sequence[int], is_first: bool) -> None:
         attempts: list[_Attempt] = []
-        proposals = await self._propose([leaves[i].partial for i in at], [leaves[i].candidates for i in at])
+        of_leaves = [leaves[i] for i in at]
+        if is_first and any(leaf.first for leaf in of_leaves):
+            proposals = await self._propose_in_parts(of_leaves)
+        else:
+            proposals = await self._propose([leaf.partial for leaf in of_leaves], [leaf.candidates for leaf in of_leaves])
         for i, proposal in zip(at, proposals, strict=True):
             if isinstance(proposal, TooLong) and leaves[i].depth > 0:
                 growths[i].closed = Terminal.TOO_DEEP
@@ -131,6 +137,23 @@ class Expander:
             else:
                 made.append((attempt, record))
         await self._value(made, leaves, growths)
+
+    async def _propose_in_parts(self, leaves: Sequence[Leaf]) -> list[list[Candidate] | Failure]:
+        """As `_propose`; where the first candidates are all one step, the policy is sure, and more would be tokens for nothing."""
+        firsts = [min(leaf.first or leaf.candidates, leaf.candidates) for leaf in leaves]
+        found = await self._propose([leaf.partial for leaf in leaves], firsts)
+        unsure = [
+            i
+            for i, (leaf, said) in enumerate(zip(leaves, found, strict=True))
+            if leaf.candidates > firsts[i] and not isinstance(said, Failure) and len(self._dialect.sift(said)) != 1
+        ]
+        if unsure:
+            more = await self._propose([leaves[i].partial for i in unsure], [leaves[i].candidates - firsts[i] for i in unsure])
+            for i, said in zip(unsure, more, strict=True):
+                before = found[i]
+                assert not isinstance(before, Failure)
+                found[i] = said if isinstance(said, Failure) else [*before, *said]
+        return found
 
     async def _propose(self, partials: Sequence[Partial], counts: Sequence[int]) -> list[list[Candidate] | Failure]:
         """What the policy says to each partial, asked for so many candidates."""

@@ -30,6 +30,7 @@ from rstar_fast.search.held import Held
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
 _ROUNDS = 4  # in which samples are drawn where the vote may end them early
+_GROWTH = 3  # a round that a budget has to pay for is at most so many times what has been drawn: what one costs is learned on the way
 _EMPTY = NodeRecord()
 
 
@@ -63,7 +64,13 @@ Ask = tuple[Place, int]  # a leaf to be expanded, and the candidates asked for
 
 
 class Rule(Protocol):
-    """Which steps of a problem's level go on."""
+    """Which steps of a problem's level go on.
+
+    Attributes:
+      unit: solutions that are found together; they may be drawn in rounds of so many. 0: only all of them.
+    """
+
+    unit: int
 
     def roots(self, wanted: int) -> list[int]:
         """The candidates asked for at the root of each new tree, for so many solutions."""
@@ -74,6 +81,8 @@ class Rule(Protocol):
 
 class Beams:
     """The best steps of each level go on, until there are n solutions (Snell et al. 2024, arXiv 2408.03314, section 5.2)."""
+
+    unit = 0
 
     def __init__(self, width: int, aggregate: Aggregate) -> None:
         self._width, self._aggregate = width, aggregate
@@ -97,7 +106,8 @@ class Subtrees:
     """In each of n / M trees the best step goes on; a tree ends where that is a terminal (search-and-learn's DVTS)."""
 
     def __init__(self, width: int, aggregate: Aggregate) -> None:
-        self._width, self._aggregate = width, aggregate
+        self.unit = self._width = width
+        self._aggregate = aggregate
 
     def roots(self, wanted: int) -> list[int]:
         return [self._width] * max(1, wanted // self._width)
@@ -110,6 +120,8 @@ class Subtrees:
 
 class Samples:
     """Every sample goes on."""
+
+    unit = 1
 
     def roots(self, wanted: int) -> list[int]:
         return [wanted]
@@ -178,8 +190,8 @@ class LevelSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
-            for walk in self._held.all():  # they have had all that they began with: these results are not lost either
-                on_result(self._settle(walk))
+        for walk in self._held.all():
+            on_result(self._settle(walk))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -191,7 +203,7 @@ class LevelSearch:
                 walks.append(walk)
             while len(walks) < most and not self._spending.run_is_over and (problem := next(waiting, None)) is not None:
                 walks.append(_Walk(self._ground.open(problem), rule_of(self._config)))
-                self._begin_round(walks[-1])
+                self._begin_round(walks[-1], self._round(walks[-1], walks[-1].problem.allotted))
             if not walks:
                 return
             await self._level(walks)
@@ -252,14 +264,24 @@ class LevelSearch:
 
     # --- what begins and ends a problem ---
 
-    def _begin_round(self, walk: _Walk) -> None:
-        """Draws solutions from new roots: all, or where the vote may end them early a part."""
-        left = walk.problem.allotted - walk.problem.begun
-        wanted = min(left, math.ceil(self._spending.rollouts_each / _ROUNDS)) if self._config.adaptive else left
+    def _begin_round(self, walk: _Walk, wanted: int) -> None:
+        """Draws solutions from new roots."""
         walk.problem.begun += wanted
         for count in walk.rule.roots(wanted):
             tree = self._ground.add_tree(walk.problem, self._slots)
             walk.asks.append((Place(tree, (self._forest.root(tree),), Partial(walk.problem.problem)), count))
+
+    def _round(self, walk: _Walk, left: int) -> int:
+        """How many of the solutions left are drawn next: all, or where the vote or a budget may end them early a part; 0 where
+        the budget does not pay for one."""
+        problem, unit = walk.problem, walk.rule.unit
+        wanted = left
+        if self._config.adaptive:
+            wanted = min(wanted, math.ceil(self._spending.rollouts_each / _ROUNDS))
+        if unit and self._config.budget.limits_cost:
+            paid = self._spending.pays_for(problem.stats.policy_tokens, problem.begun)
+            wanted = min(wanted, paid // unit * unit, _GROWTH * problem.begun) if problem.begun else min(wanted, unit)
+        return wanted
 
     def _has_ended(self, walk: _Walk) -> bool:
         """Whether a problem has come to its end; where its vote is open and it may draw on, a round begins."""
@@ -275,21 +297,26 @@ class LevelSearch:
                 problem.rollouts += cut
                 self._spending.count(rollouts=cut)
             return True
-        return not walk.asks and not (self._config.adaptive and self._draws_on(walk))
+        return not walk.asks and not self._draws_on(walk)
 
     def _draws_on(self, walk: _Walk) -> bool:
+        """Begins a round of solutions that a problem may still have, its own or then the pool's; whether there is any."""
         problem = walk.problem
         left = problem.allotted - problem.begun
-        more = self._spending.more(problem.allotted) if not left else 0
+        more = self._spending.more(problem.allotted) if self._config.adaptive and not left else 0
         if not left and not more:
             return False
-        decided = self._verdict(problem, left or more)
+        decided = self._verdict(problem, left or more) if self._config.adaptive else None
         if decided is not None:
             problem.stopped = decided if left else None
             return False
+        wanted = self._round(walk, left or more)
+        if not wanted:
+            problem.stopped = Stopped.BUDGET
+            return False
         self._spending.pool -= more
         problem.allotted += more
-        self._begin_round(walk)
+        self._begin_round(walk, wanted)
         return True
 
     def _verdict(self, problem: OpenProblem, rollouts: int) -> Stopped | None:

@@ -64,7 +64,8 @@ class TreeSearch:
     async def run(self, problems: Sequence[Problem], on_result: Callable[[SearchResult], object]) -> None:
         """Searches the problems; `on_result` gets each result as soon as it is there, in no particular order.
 
-        When it is cancelled or `on_result` raises, leaves in flight are given back and finished results have been handed on.
+        When it is cancelled or `on_result` raises, leaves in flight are given back and finished results have been handed on; those of
+        problems that wait for what others leave are not finished.
         """
         waiting = iter(problems)
         lanes: set[asyncio.Task[None]] = set()
@@ -97,8 +98,8 @@ class TreeSearch:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._ground.cancel_all()
-            for problem in self._held.all():  # they have had all that they began with: these results are not lost either
-                on_result(self._settle(problem))
+        for problem in self._held.all():  # where the search breaks off they are not done: they may get more when it goes on
+            on_result(self._settle(problem))
         for problem in waiting:
             on_result(self._spending.not_begun(problem))
 
@@ -135,7 +136,9 @@ class TreeSearch:
                     self._forest.cancel(ticket)
                     continue
                 record = problem.records.get(node, _EMPTY)
-                leaf = Leaf(Partial(problem.problem, solution), record, depth, self._config.candidates)
+                leaf = Leaf(
+                    Partial(problem.problem, solution), record, depth, self._config.candidates, self._config.first_candidates
+                )
                 claims.append(Claim(ticket, problem, number, node, leaf))
                 self._ground.handed_out(claims[-1])
             if not claims:
@@ -174,8 +177,8 @@ class TreeSearch:
         trajectories = self._ground.trajectories(problem, tree, nodes)
         columns = tree.columns()
         answers = columns["terminal"] == Terminal.ANSWER
-        own = self._config.annotation.needs_scorer  # visits of the PPM's own score
-        observations = int(columns["visits"][answers].sum()) - own * int(answers.sum())
+        # Solutions in which rollouts have ended, not these rollouts: one that ends where another did saw nothing new.
+        observations = int((columns["visits"][answers] > self._config.annotation.needs_scorer).sum())  # the PPM's own visit apart
         all_rooted = problem.rooted == len(problem.trees)
         most = most_of_tree(tree, tree_shares(tree), self._config, rollouts) if all_rooted else math.inf
         choice = choice_of(self._config)
