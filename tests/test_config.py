@@ -33,6 +33,7 @@ from rstar_fast.types import InvalidInput
 INTEGERS = {
     "rollouts": (1, 2**31),
     "candidates": (1, 2**14),
+    "first_candidates": (0, 2**14),
     "max_depth": (1, 60_000),
     "max_consecutive_errors": (1, None),
     "in_flight": (1, 2**14),
@@ -207,7 +208,7 @@ def test_which_strategies_ask_the_ppm() -> None:
 
 
 def test_what_earlier_versions_recorded_is_what_is_recorded_now() -> None:
-    names = {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"} - {"trees"}
+    names = {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"} - {"trees", "first_candidates"}
     assert set(SearchConfig().recorded()) == names
     changed = SearchConfig(strategy="beam", budget={"tokens": 3}).recorded()  # type: ignore[arg-type]
     assert {name: changed[name] for name in changed.keys() - names} == {

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from rstar_fast.config import Budget, SearchConfig
 from rstar_fast.types import Failure, FailureKind, Problem, SearchResult, SearchStats, Stopped
 
-
 _MARGIN = 1.25
 
 
