@@ -63,7 +63,7 @@ def test_an_evaluation_shows_its_numbers_and_leaves_its_files(server: Server) ->
     text = " ".join(done.out.split())
     assert "six.jsonl: self_consistency with http://127.0.0.1" in text
     assert "accuracy 100.0% 61.0% to 100.0% 6" in text
-    assert "By level level accuracy pass@1 pass@3 maj@3 problems 1 100.0% 100.0% 100.0% 100.0% 3 2 100.0% 66.7% 100.0% 100.0% 3" in text
+    assert "By level level accuracy pass@1 pass@3 maj@3 problems tokens a problem 1 100.0% 100.0% 100.0% 100.0% 3 0.0 2 100.0% 66.7% 100.0% 100.0% 3 0.0" in text
     assert "steps run 0 0.0" in text
     assert done.out.endswith("results   e\n")
     assert re.match(r"self_consistency: 6/6 problems", done.err)
@@ -130,7 +130,8 @@ def test_an_interrupted_evaluation_says_how_to_go_on_and_does(server: Server, mo
 def test_a_sweep(server: Server) -> None:
     done = evaluate(server, "s", "--sweep", "--strategy", "greedy,self_consistency", "--budgets", "1,3")
     rows = [line.split()[:3] for line in done.out.splitlines() if line.startswith(("greedy", "self"))]
-    assert rows == [["greedy", "1", "100.0%"], ["self_consistency", "1", "50.0%"], ["self_consistency", "3", "100.0%"]]
+    assert rows[:3] == [["greedy", "1", "100.0%"], ["self_consistency", "1", "50.0%"], ["self_consistency", "3", "100.0%"]]
+    assert rows[3:] == [["greedy", "1", "100.0%"], ["self_consistency", "1", "100.0%"], ["self_consistency", "3", "100.0%"]]  # of level 1
     assert done.out.endswith("page      s/sweep.html\n")
     as_json = evaluate(server, "s", "--sweep", "--strategy", "greedy,self_consistency", "--budgets", "1,3", "--json")
     assert json.loads(as_json.out) == json.loads(Path("s/sweep.json").read_text())["cells"]
@@ -174,6 +175,34 @@ def test_two_evaluations_are_compared(server: Server) -> None:
 def test_where_every_search_broke_it_fails(server: Server) -> None:
     done = evaluate(server, "e", "--strategy", "greedy", "--set", "max_depth=1", "--policy", "http://127.0.0.1:9/v1#none", code=1)
     assert "no search came to its end, the first:" in done.err and "policy" in done.out
+    assert done.err.rstrip().endswith("; the same command with --retry-failed searches again")
+
+
+def test_where_a_part_of_a_sweep_or_a_table_broke_it_fails(server: Server) -> None:
+    """What broke is kept as finished: the exit code is all that a script sees of it."""
+    shutil.copy("six.jsonl", "copy.jsonl")
+    options = ("--policy", "http://127.0.0.1:9/v1#none", "--sample", "1", "--candidates", "1")
+    done = Done("evaluate", "six.jsonl", "--out", "s", "--sweep", "--strategy", "greedy,self_consistency", "--budgets", "1", *options, code=1)
+    assert [line for line in done.err.splitlines() if "--retry-failed" in line] == [line for line in done.err.splitlines() if line.startswith("no search")]
+    assert "no search of six.jsonl, greedy, 1 came to its end" in done.err and "no search of six.jsonl, self_consistency, 1 came" in done.err
+    assert Path("s/sweep.html").exists() and "page      s/sweep.html" in done.out  # what there is is shown all the same
+    again = evaluate(server, "s2", "--sweep", "--strategy", "greedy", "--budgets", "1")
+    assert "no search" not in again.err
+    done = Done("evaluate", "six.jsonl", "copy.jsonl", "--out", "t", "--table", "paper", "--trajectories", "1", *options, code=1)
+    assert "no search of six.jsonl, policy alone came to its end" in done.err and "no search of copy.jsonl, best of 1, PPM came" in done.err
+    assert done.out.endswith("page      t/paper.html\n")
+
+
+def test_the_flags_of_a_search(server: Server) -> None:
+    Path("settings.yaml").write_text("budget: {tokens: 9, rollouts: 5}\nadaptive: true\n")
+    options = ("--config", "settings.yaml", "--aggregate", "min", "--trees", "2", "--max-seconds", "60", "--no-adaptive", "--candidates", "1")
+    done = evaluate(server, "e", *options, "--max-tokens", "8", "--rollouts", "2", "--sample", "1", "--json")
+    told = json.loads(done.out)["settings"]["search"]
+    assert told == {
+        "rollouts": 2, "candidates": 1, "trees": 2, "aggregate": "min", "budget": {"tokens": 8, "rollouts": 5, "seconds": 60.0},
+    }  # fmt: skip
+    done = evaluate(server, "a", "--strategy", "self_consistency", "--adaptive", "--rollouts", "8", "--choice", "majority")
+    assert "an adaptive search draws samples until their vote stands" in done.out and "pass@" not in done.out.replace("no pass@k", "")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +216,8 @@ def test_where_every_search_broke_it_fails(server: Server) -> None:
         (["--sweep", "--strategy", "greedy,magic"], "strategy is 'magic'"),
         (["--table", "paper", "--strategy", "mcts"], "the table names its strategies"),
         (["--strategy", "magic"], "strategy is 'magic'"),
+        (["--max-tokens", "0"], "tokens is 0"),
+        (["--trees", "2", "--strategy", "greedy"], "trees is 2"),
         (["--set", "max_depth"], "--set is 'max_depth': give name=value"),
         (["--set", "max_depth={"], "has no value that can be read"),
         (["--set", "depth=3"], "unknown search setting 'depth'"),

@@ -54,10 +54,48 @@ def test_the_paired_difference_turns_its_sign_with_its_arguments(pairs: list[tup
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     difference, low, high = paired_difference(first, second, seed)
     assert low - 1e-12 <= difference <= high + 1e-12 or abs(difference) > 0.9  # near its end the percentile may lie inside
+    assert -1.0 <= low <= high <= 1.0
     assert paired_difference(second, first, seed)[0] == pytest.approx(-difference)
     assert paired_difference(first, second, seed) == (difference, low, high)
     if first == second:
-        assert (difference, low, high) == (0.0, 0.0, 0.0)
+        assert difference == 0.0 and low == -high and high == pytest.approx(wilson(0, len(pairs))[1])
+
+
+def score_statistic(gained: int, total: int, difference: float) -> float:
+    """Tango's z of a difference, its nuisance parameter the likeliest by bisection of the likelihood's slope, not by formula.
+
+    q of the problems are lost, q + difference are gained, the others are 1 - 2 q - difference; none was lost.
+    """
+
+    def slope(q: float) -> float:
+        return (gained / (q + difference) if gained else 0.0) - 2 * (total - gained) / (1 - 2 * q - difference)
+
+    low, high = max(0.0, -difference), (1 - difference) / 2
+    least, most = low + 1e-15, high - 1e-15
+    for _ in range(200):
+        q = (least + most) / 2
+        least, most = (q, most) if slope(q) > 0 else (least, q)
+    variance = total * (2 * least + difference * (1 - difference))
+    return (gained - total * difference) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize("total", [1, 3, 10, 40, 500])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_where_all_differ_alike_the_ends_are_where_tangos_test_just_rejects(total: int, share: float) -> None:
+    gained = round(share * total)
+    difference, low, high = paired_difference([0.0] * total, [gained / total] * total)
+    assert difference == gained / total and -1.0 < low < high <= 1.0
+    z = 1.959963984540054
+    assert score_statistic(gained, total, low) == pytest.approx(z, rel=1e-4)
+    assert gained == total or score_statistic(gained, total, high) == pytest.approx(-z, rel=1e-4)
+    assert paired_difference([gained / total] * total, [0.0] * total) == (-difference, -high, -low)
+
+
+def test_three_verdicts_that_agree_are_no_certainty() -> None:
+    z2 = 1.959963984540054**2
+    assert paired_difference([True, False, True], [True, False, True]) == pytest.approx((0.0, -z2 / (3 + z2), z2 / (3 + z2)))
+    assert paired_difference([1 / 3, 2 / 3], [2 / 3, 1.0])[1] < 0.2  # 1/3 each but for rounding
+    assert paired_difference([False] * 3, [True] * 3) == pytest.approx((1.0, (3 - z2) / (3 + z2), 1.0))
 
 
 @pytest.mark.parametrize(("first", "second"), [([], []), ([True], [True, False])])

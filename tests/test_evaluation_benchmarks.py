@@ -134,6 +134,58 @@ def test_without_the_hub_it_is_said_what_to_do() -> None:
         load_problems("gsm8k")
 
 
+def from_the_hub(name: str, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> ProblemFile:
+    """A benchmark loaded where the hub has these records in its first subset."""
+    import datasets
+
+    subsets = iter([records])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: next(subsets, []))
+    return load_problems(name)
+
+
+def test_a_repeated_id_on_the_hub_gets_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [{"problem": f"What is {i}?", "answer": str(i), "unique_id": "same"} for i in range(3)]
+    found = from_the_hub("math-500", records, monkeypatch)
+    assert [problem.id for problem in found.problems] == ["same", "same-2", "same-3"]
+    assert dict(found.answers) == {"same": "0", "same-2": "1", "same-3": "2"}
+    assert from_the_hub("math-500", records, monkeypatch) == found
+
+
+def test_a_record_on_the_hub_without_a_key_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    solutions = ["It is $\\boxed{7}$.", "It is seven.", "It is $\\boxed{9}$."]
+    records = [{"problem": f"What is {i}?", "solution": solution, "level": "Level 1", "type": "Algebra"} for i, solution in enumerate(solutions)]
+    found = from_the_hub("math", records, monkeypatch)
+    assert [problem.question for problem in found.problems] == ["What is 0?", "What is 2?"]
+    assert set(found.labels) == set(found.answers) == {problem.id for problem in found.problems}
+    assert [(row.line, row.reason) for row in found.malformed] == [(2, "it has no answer")]
+    assert "1 of the 3 records of EleutherAI/hendrycks_math have no answer that can be read and are left out" in caplog.messages
+    with pytest.raises(InvalidInput, match="all 1 records are malformed, the first at record 1: it has no answer"):
+        from_the_hub("math", records[1:2], monkeypatch)
+
+
+def test_another_size_than_the_paper_s_is_said_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    records = [{"problem": f"What is {i}?", "answer": str(i), "id": i} for i in range(31)]
+    from_the_hub("aime-2024", records[:30], monkeypatch)
+    path = tmp_path / "copy.json"  # of a file its size is its owner's
+    path.write_text(json.dumps(records[:3]))
+    load_problems("aime-2024", path)
+    assert not caplog.messages
+    from_the_hub("aime-2024", records, monkeypatch)
+    said = "HuggingFaceH4/aime_2024 has 31 problems and the paper's AIME 2024 has 30: the numbers are not of the same problems"
+    assert caplog.messages == [said]
+
+
+def test_a_file_of_a_benchmark_stays_strict(tmp_path: Path) -> None:
+    path = tmp_path / "copy.json"
+    path.write_text(json.dumps([{"problem": f"What is {i}?", "answer": str(i), "unique_id": "same"} for i in range(2)]))
+    with pytest.raises(InvalidInput, match="the id 'same' was already given at record 1"):
+        load_problems("math-500", path)
+    path.write_text(json.dumps([{"problem": "What is 1?", "answer": "1"}, {"problem": "What is 2?"}]))
+    assert len(load_problems("math-500", path).problems) == 2  # the second without its answer, which an evaluation refuses
+
+
 def test_without_datasets_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(RstarError, match=r"pip install 'rstar_fast\[train\]', or give a problem file of math-500"):

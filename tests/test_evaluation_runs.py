@@ -14,6 +14,7 @@ from rstar_fast.evaluation import Evaluation, load_evaluation
 from rstar_fast.evaluation.api import drawn
 from rstar_fast.evaluation.metrics import counts_up_to, metrics_of
 from rstar_fast.evaluation.outcomes import GradedTrajectory, Outcome
+from rstar_fast.storage import Run
 from rstar_fast.types import AnswerKey, Finished, InvalidInput, Problem, ProgressEvent
 
 GIVEN = problems(a1x="1/2", a2y="3", b1x="5", b2y="7")
@@ -38,9 +39,12 @@ def value(evaluation: Evaluation, name: str) -> float:
 
 def numbers(evaluation: Evaluation) -> dict[str, Any]:
     """The summary without what depends on the clock."""
-    summary = {name: part for name, part in evaluation.summary.items() if name != "wall_seconds"}
-    summary["spent"] = {name: part for name, part in summary["spent"].items() if name != "problem_seconds"}
-    return summary
+    def untimed(part: Any) -> Any:
+        if not isinstance(part, dict):
+            return part
+        return {name: untimed(value) for name, value in part.items() if name not in ("wall_seconds", "problem_seconds")}
+
+    return untimed(dict(evaluation.summary))  # type: ignore[no-any-return]
 
 
 def test_the_numbers_of_samples() -> None:
@@ -59,6 +63,10 @@ def test_the_numbers_of_samples() -> None:
     assert {name: part["accuracy"]["value"] for name, part in by_level.items()} == {"a": 1.0, "b": 0.0}
     assert {name: part["accuracy"]["problems"] for name, part in by_type.items()} == {"x": 2, "y": 1}
     assert set(by_level["a"]) == {"accuracy", "pass@1", "pass@4", "maj@4"}
+    spent = found.summary["spent_by_level"]
+    assert {name: (part["problems"], part["tokens"]) for name, part in spent.items()} == {"a": (2, 40), "b": (2, 20)}  # what broke, too
+    assert {name: part["tokens"] for name, part in found.summary["spent_by_type"].items()} == {"x": 40, "y": 20}
+    assert found.summary["notes"] == []
 
 
 def test_equal_answers_are_graded_once_and_stand_together() -> None:
@@ -77,11 +85,58 @@ def test_the_ppm_chooses_in_a_tree_search() -> None:
         given, policy=Scripted(script), ppm=scorer_of({"1": 0.9, "9": -0.9, "2": -0.5, "8": 0.5}), rollouts=1, candidates=4, choice="best_score"
     )
     assert [outcome.right for outcome in found.outcomes] == [True, False]
-    assert value(found, "pass@2") == 1.0  # each tree holds both answers, once
-    assert value(found, "best@2") == value(found, "weighted@2") == 0.5
-    assert value(found, "maj@2") == value(found, "pass@1") == 0.5
+    assert value(found, "pass@all") == 1.0  # each tree holds both answers, once
+    assert value(found, "best@all") == value(found, "weighted@all") == value(found, "maj@all") == 0.5
+    assert value(found, "pass@1") == (1 / 2 + 1 / 4) / 2  # the right one is two of four proposals, and one of four
+    assert set(found.metrics) == {"accuracy", "pass@1", "pass@all", "maj@all", "weighted@all", "best@all"}
+    assert not any("fewer" in metric for metric in found.metrics.values())
     assert [outcome.samples for outcome in found.outcomes] == [0, 0]  # a tree's solutions are no independent samples
     assert found.summary["spent"]["partials_scored"] > 0
+
+
+def outcome(*trajectories: GradedTrajectory, samples: int = 0, right: bool = True) -> Outcome:
+    return Outcome("a", "", "", "1", "1", right, None, samples, trajectories, 0, 0, 0, 0, 0.0)
+
+
+def test_a_solution_of_a_tree_is_as_likely_as_its_share() -> None:
+    """One right one that the policy nearly always gives, and four rare wrong ones."""
+    right, wrong = GradedTrajectory("1", 0, True, None, 0.9), [GradedTrajectory(str(n), n, False, None, 0.025) for n in (2, 3, 4, 5)]
+    found = metrics_of([outcome(right, *wrong)])["metrics"]
+    assert {name: metric["value"] for name, metric in found.items()} == pytest.approx({"accuracy": 1.0, "pass@1": 0.9, "pass@all": 1.0, "maj@all": 0.2})
+    half = [GradedTrajectory(one.answer, one.group, one.right, None, one.share / 2) for one in (right, *wrong)]  # others have dead ends
+    assert metrics_of([outcome(*half)])["metrics"]["pass@1"]["value"] == pytest.approx(0.9)
+    nothing = [GradedTrajectory("1", 0, True, None, 0.0), GradedTrajectory("2", 1, False, None, 0.0)]  # so many steps that it underflows
+    assert metrics_of([outcome(*nothing)])["metrics"]["pass@1"]["value"] == 0.5
+    alone = metrics_of([outcome(right), outcome(right=False)])["metrics"]
+    assert {name: metric["value"] for name, metric in alone.items()} == {"accuracy": 0.5, "pass@1": 0.5, "pass@all": 0.5, "maj@all": 0.5}
+
+
+def test_of_adaptive_samples_nothing_is_estimated() -> None:
+    """Their number depends on what they are: ten that agree end a problem early."""
+    found = sampled(rollouts=16, adaptive=True, choice="majority")
+    assert found.outcomes[1].stopped is not None
+    assert set(found.metrics) == {"accuracy"} and set(found.summary["by_level"]["a"]) == {"accuracy"}
+    assert "adaptive search" in found.summary["notes"][0]
+    tree = rstar_fast.evaluate(problems(a="1"), policy=Scripted({"What is a?": ["1", "2"]}), ppm=scorer_of({}), rollouts=4, candidates=2, adaptive=True)
+    assert {"pass@1", "pass@all"} <= set(tree.metrics) and tree.summary["notes"] == []
+
+
+def test_where_the_ppm_does_not_count_its_tokens_they_are_unknown() -> None:
+    class Counting:
+        def score(self, partials: Any) -> list[float]:
+            return [0.0] * len(partials)
+
+        def tokens_of(self, problem: Problem) -> int:
+            return 7
+
+    settings: dict[str, Any] = {"rollouts": 1, "candidates": 1}
+    given = problems(a="1")
+    silent = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["1"]}), ppm=scorer_of({}), **settings)
+    assert silent.outcomes[0].ppm_tokens is silent.summary["spent"]["ppm_tokens"] is silent.summary["spent_by_level"]["a"]["ppm_tokens"] is None
+    counted = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["1"]}), ppm=Counting(), **settings)
+    assert counted.summary["spent"]["ppm_tokens"] == 7
+    unasked = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["1"]}), strategy="greedy")
+    assert unasked.summary["spent"]["ppm_tokens"] == 0
 
 
 def test_an_evaluation_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -137,6 +192,47 @@ def test_what_broke_is_searched_again_when_asked(tmp_path: Path) -> None:
     )
     assert set(mended.asked) == {"What is b2y?"}
     assert found.summary["failures"] == {} and found.outcomes[3].right is True
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"sample": 2}, "of other problems"), ({"rollouts": 2}, "rollouts=4, not search.rollouts=2"), ({"executor": 3}, "executor is 3")],
+)
+def test_a_refused_call_forgets_nothing(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    before = sampled(tmp_path / "e")
+    with pytest.raises(InvalidInput, match=said):
+        sampled(tmp_path / "e", retry_failed=True, **changed)
+    assert load_evaluation(tmp_path / "e") == before
+    with Run.open(tmp_path / "e", None) as run:
+        assert len(run.finished()) == 4
+
+
+def test_a_retry_with_another_question_under_an_id_forgets_nothing(tmp_path: Path) -> None:
+    """Where no evaluation.json tells the problems apart, the run does."""
+    sampled(tmp_path / "e")
+    (tmp_path / "e" / "evaluation.json").unlink()
+    other = [Problem("What else?", problem.id) for problem in GIVEN.problems]
+    settings: dict[str, Any] = {"strategy": "self_consistency", "rollouts": 4, "open_problems": 1, "candidates": 4}
+    with pytest.raises(InvalidInput, match="another question under the id"):
+        rstar_fast.evaluate(other, answers=GIVEN.answers, out=tmp_path / "e", policy=Scripted(SCRIPT), retry_failed=True, **settings)
+    with Run.open(tmp_path / "e", None) as run:
+        assert len(run.finished()) == 4
+
+
+def test_an_interrupted_retry_does_not_look_finished(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(event: ProgressEvent) -> None:
+        if isinstance(event, Finished) and not event.restored:
+            raise Stop
+
+    sampled(tmp_path / "e")
+    with pytest.raises(Stop):
+        sampled(tmp_path / "e", retry_failed=True, progress=stop)
+    with pytest.raises(InvalidInput, match="the same command that began it ends it"):
+        load_evaluation(tmp_path / "e")
+    assert numbers(sampled(tmp_path / "e")) == numbers(sampled())
 
 
 def test_what_the_budget_of_the_run_cut_short_is_searched_again_when_asked(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from scripted import Scripted, problems, scorer_of
 
 import rstar_fast
 from rstar_fast.evaluation import Evaluation, compare, paper_table, sweep
+from rstar_fast.evaluation.api import beam_width
 from rstar_fast.evaluation.page import errorbars
 from rstar_fast.evaluation.paper import paper_tables
-from rstar_fast.evaluation.sweeping import sweep_tables
+from rstar_fast.evaluation.sweeping import all_tables, sweep_tables
 from rstar_fast.evaluation.tables import comparison_tables, evaluation_tables
-from rstar_fast.types import InvalidInput
+from rstar_fast.storage import ProblemFile
+from rstar_fast.types import AnswerKey, Candidate, InvalidInput, Partial, Problem
 
 GIVEN = problems(a1x="1", a2x="2", b1x="3", b2x="4")
 
@@ -56,8 +59,30 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(tmp_path, tmp_path)
     with pytest.raises(InvalidInput, match="share no problem"):
         compare(evaluated(["1"], given=problems(a="1")), evaluated(["1"], given=problems(b="1")))
+    with pytest.raises(InvalidInput, match="broke: evaluate again with --retry-failed"):
+        compare(evaluated(["1"], given=problems(a="1")), evaluated(["!"], given=problems(a="1")))
     with pytest.raises(InvalidInput, match="'a' has the key '1' in the first and '2' in the second"):
         compare(evaluated(["1"], given=problems(a="1")), evaluated(["1"], given=problems(a="2")))
+
+
+def test_trees_are_compared_by_the_shares_of_their_solutions() -> None:
+    given = problems(a="1")
+    settings: dict[str, Any] = {"ppm": scorer_of({}), "rollouts": 1, "candidates": 4}
+    first = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["1", "1", "1", "9"]}), **settings)
+    second = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["9", "1", "9", "9"]}), **settings)
+    found = compare(first, second).pass_at_1
+    assert found is not None and (found.first, found.second) == (0.75, 0.25)
+
+
+def test_of_adaptive_samples_only_the_choice_is_compared() -> None:
+    given, script = problems(a="1"), {"What is a?": ["1", "1", "1", "9"]}
+    settings: dict[str, Any] = {"strategy": "self_consistency", "rollouts": 8}
+    adaptive, fixed = (rstar_fast.evaluate(given, policy=Scripted(script), adaptive=adaptive, **settings) for adaptive in (True, False))
+    found = compare(fixed, adaptive)
+    assert found.pass_at_1 is None and found.accuracy.difference == 0.0
+    assert "adaptive search" in found.to_mapping()["notes"][0] and found.to_mapping()["pass_at_1"] is None
+    assert comparison_tables(found)[0][1][2] == ["pass@1", *["-"] * 6]
+    assert compare(fixed, fixed).pass_at_1 is not None and compare(fixed, fixed).notes == []
 
 
 def test_samples_that_the_ppm_scores() -> None:
@@ -103,10 +128,68 @@ def test_a_sweep_is_a_grid_of_evaluations_that_goes_on(tmp_path: Path) -> None:
     assert not again.policy.asked and [cell.evaluation for cell in again.cells] == [cell.evaluation for cell in swept.cells]
 
 
+def test_a_sweep_says_what_the_tree_search_gains_at_no_fewer_tokens(tmp_path: Path) -> None:
+    """Of two solutions the PPM finds the right one, of three the majority does not."""
+
+    class Anew(Scripted):
+        """Begins each script anew at every call."""
+
+        async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
+            self.asked.clear()
+            return await super().propose(partials, n)
+
+    given = problems(a1="1", a2="2", b3="3")
+    script = {"What is a1?": ["1"], "What is a2?": ["9", "2", "9"], "What is b3?": ["9"]}
+    ppm = scorer_of({"2": 0.9, "9": -0.9})
+    strategies = ["mcts", "self_consistency", "greedy"]
+    cells = sweep(given, tmp_path / "s", policy=Anew(script), ppm=ppm, strategies=strategies, budgets=[1, 3], candidates=2)
+    written = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert [set(cell["by_level"]) for cell in written["cells"]] == [{"a", "b"}] * len(cells)
+    tokens = {(cell.strategy, cell.rollouts): cell.tokens for cell in cells}
+    found = written["at_equal_tokens"]
+    assert (1, "self_consistency") in {(match["mcts"]["rollouts"], match["rival"]["strategy"]) for match in found}
+    for match in found:
+        spent, rival = match["mcts"]["tokens"], match["rival"]
+        able = [one for (strategy, _), one in tokens.items() if strategy == rival["strategy"] and one >= spent]
+        assert rival["tokens"] == min(able)
+    assert not any(match["rival"]["strategy"] == "greedy" for match in found)  # it never has so many
+    one = next(match for match in found if match["mcts"]["rollouts"] == 1 and match["rival"]["strategy"] == "self_consistency")
+    (mcts,) = (cell for cell in cells if (cell.strategy, cell.rollouts) == ("mcts", 1))
+    (rival,) = (cell for cell in cells if (cell.strategy, cell.rollouts) == ("self_consistency", one["rival"]["rollouts"]))
+    assert one["accuracy"] == compare(rival.evaluation, mcts.evaluation).to_mapping()["accuracy"]
+    assert one["accuracy"]["difference"] == pytest.approx(1 / 3) and one["by_level"]["a"]["difference"] == 0.5
+    assert one["by_level"]["b"]["difference"] == 0.0 and one["by_level"]["b"]["low"] < 0.0
+    of_levels, of_matches = all_tables(cells)[1:]
+    assert of_levels[1][0] == ["strategy", "rollouts", "level a", "level b"]
+    assert of_levels[1][1] == ["mcts", "1", "100.0%", "0.0%"]
+    assert len(of_matches[1]) == 1 + len(found) and of_matches[1][1][5].startswith("+33.3 (")
+    page = (tmp_path / "s" / "sweep.html").read_text()
+    assert "Accuracy by level" in page and "no fewer tokens a problem" in page
+
+
+def test_without_levels_and_a_tree_search_a_sweep_is_its_grid(tmp_path: Path) -> None:
+    given = ProblemFile((Problem("What is a?", "a"),), AnswerKey({"a": "1"}))
+    cells = sweep(given, tmp_path / "s", policy=Scripted({"What is a?": ["1"]}), strategies=["greedy"], budgets=[1])
+    assert all_tables(cells) == sweep_tables(cells)
+
+
+def test_the_page_of_adaptive_samples_says_what_it_leaves_out(tmp_path: Path) -> None:
+    cells = Swept(tmp_path / "s", strategies=["self_consistency"], budgets=[8], adaptive=True).cells
+    ((_, rows),) = sweep_tables(cells)
+    assert rows[1][3:5] == ["-", "-"]
+    assert "adaptive search" in (tmp_path / "s" / "sweep.html").read_text()
+    assert "adaptive search" in json.loads((tmp_path / "s" / "sweep.json").read_text())["notes"][0]
+
+
+def test_there_are_no_fewer_beams_than_steps_asked_for_at_each() -> None:
+    assert {n: beam_width(8, n) for n in (1, 2, 4, 6, 7, 8, 16, 64, 128)} == {1: 1, 2: 1, 4: 2, 6: 2, 7: 1, 8: 2, 16: 4, 64: 8, 128: 8}
+    assert [beam_width(candidates, 64) for candidates in (1, 3, 5, 9)] == [1, 2, 4, 8]
+
+
 def test_beams_are_as_wide_as_divides_what_a_sweep_gives_them(tmp_path: Path) -> None:
     cells = Swept(tmp_path / "s", strategies=["beam"], budgets=[4, 6, 1], candidates=4).cells
     widths = [cell.evaluation.summary["settings"]["search"]["candidates"] for cell in cells]
-    assert [(cell.rollouts, width) for cell, width in zip(cells, widths, strict=True)] == [(1, 1), (4, 4), (6, 2)]
+    assert [(cell.rollouts, width) for cell, width in zip(cells, widths, strict=True)] == [(1, 1), (4, 2), (6, 2)]
 
 
 def test_what_only_some_strategies_have_is_theirs_alone(tmp_path: Path) -> None:
@@ -191,12 +274,21 @@ def test_a_bad_table_is_named_before_it_begins(settings: dict[str, Any], said: s
 def test_an_evaluation_as_tables() -> None:
     found = dict(evaluation_tables(evaluated(["1", "0", "3", "!"])))
     assert found["problems: greedy with Scripted"][1][:2] == ["accuracy", "66.7%"]
-    assert found["By level"][1:] == [["a", "50.0%", "50.0%", "2"], ["b", "100.0%", "100.0%", "1"]]
+    assert found["By level"][1:] == [["a", "50.0%", "50.0%", "2", "5.0"], ["b", "100.0%", "100.0%", "1", "2.5"]]
     assert found["Failures"][1:] == [["policy", "1"]]
     assert found["Spent"][1] == ["tokens generated", "15", "3.8"]
+    assert found["Spent"][2] == ["tokens that the PPM computed", "0", "0.0"]  # none is asked
     assert "Of k of a problem's solutions, drawn at random" not in found  # there is one
     broken = dict(evaluation_tables(evaluated(["!"] * 4)))
     assert broken["problems: greedy with Scripted"][1][1:] == ["-", "0.0% to 100.0%", "0"]
+
+
+def test_a_tree_as_tables() -> None:
+    found = dict(evaluation_tables(evaluated(["1", "0", "3", "4"], strategy="mcts", ppm=scorer_of({}), rollouts=1, candidates=1)))
+    (title, rows), *_ = [(title, rows) for title, rows in found.items() if title.startswith("Of")]
+    assert title == "Of a tree's solutions: one drawn by its share, or all" and rows[0] == ["", "k = 1", "k = all"]
+    assert rows[1] == ["pass@k: any is right", "75.0%", "75.0%"]
+    assert found["Spent"][2] == ["tokens that the PPM computed", "-", "-"]  # it does not say
 
 
 def test_no_point_makes_no_plot() -> None:

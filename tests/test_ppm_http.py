@@ -115,6 +115,35 @@ def test_equal_texts_are_asked_once_and_batches_are_bounded() -> None:
     assert len({text for body in server.bodies for text in body["input"]}) == 7
 
 
+def tokens_read(usage: object, problems: list[Problem], **settings: Any) -> list[int]:
+    """What is counted of three texts of each problem, equal ones twice."""
+
+    def reply(values: list[list[float]]) -> Reply:
+        return classified(values, usage=usage)
+
+    async def run(url: str) -> list[int]:
+        scorer = HttpScorer.from_url(url, api_key="", activated=False, **settings)
+        await scorer.score([partial(logit, problem) for problem in problems for logit in (1.5, -2.5, 3.0, 1.5)])
+        found = [scorer.tokens_of(problem) for problem in problems]
+        for problem in problems:
+            scorer.release(problem)
+            assert scorer.tokens_of(problem) == 0
+        await scorer.aclose()
+        return found
+
+    with Server(like_vllm(reply=reply)).running() as server:
+        return asyncio.run(run(server.url))
+
+
+def test_the_server_s_tokens_are_counted_by_problem() -> None:
+    short, long = Problem("What is 1?", id="short"), Problem(f"What is {'1 + ' * 200}1?", id="long")
+    assert tokens_read({"prompt_tokens": 100}, [short]) == [100]
+    assert tokens_read({"prompt_tokens": 100}, [short], batch_size=1) == [300]
+    few, many = tokens_read({"prompt_tokens": 1001}, [short, long])
+    assert few + many == 1001 and 3 * few < many
+    assert tokens_read({}, [short]) == tokens_read(None, [short]) == tokens_read({"prompt_tokens": "many"}, [short]) == [0]
+
+
 def test_the_scale_is_a_setting() -> None:
     with Server(like_vllm()).running() as server:
         np.testing.assert_array_equal(score(server, scale=2.0), expected(*LOGITS, scale=2.0))

@@ -38,6 +38,7 @@ class LLM:
         self.llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=max_model_len, hf_config=hf_config))
         self.logit: Callable[[str], Sequence[float]] = lambda prompt: [float(prompt.rpartition("code.")[2])]
         self.calls: list[list[str]] = []
+        self.said: dict[str, Any] = {}  # of each prompt, beside the logit
         self.threads: set[str] = set()
 
     def get_tokenizer(self) -> Any:
@@ -51,7 +52,7 @@ class LLM:
         self.calls.append(texts)
         if any(len(prompt["prompt_token_ids"]) > self.llm_engine.model_config.max_model_len for prompt in prompts):
             raise ValueError("a prompt is longer than the model's context")  # and the whole call is lost
-        return [SimpleNamespace(outputs=SimpleNamespace(probs=self.logit(text))) for text in texts]
+        return [SimpleNamespace(outputs=SimpleNamespace(probs=self.logit(text)), **self.said) for text in texts]
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +95,23 @@ def test_a_call_is_one_batch_and_its_scores_keep_the_order() -> None:
     assert engine.calls == [[steps.prompt(Partial(PROBLEM, solution)) for solution in ("1.5", "-2.0", "0.25")]]  # each once
     (name,) = engine.threads  # one thread, not the event loop's
     assert name.startswith("rstar_fast-vllm-ppm")
+
+
+def test_tokens_are_counted_by_problem_without_those_of_the_cache() -> None:
+    scorer, engine = make()
+    other = Problem("What is 1?", id="one")
+    given = [Partial(PROBLEM, "1.5"), Partial(PROBLEM, "1.5"), Partial(PROBLEM, "-2.25"), Partial(other, "0.5")]
+    of_text = {partial: len(steps.prompt(partial)) for partial in given}  # a token per character
+
+    asyncio.run(scorer.score(given))
+    assert scorer.tokens_of(PROBLEM) == of_text[given[0]] + of_text[given[2]] and scorer.tokens_of(other) == of_text[given[3]]
+    engine.said = {"num_cached_tokens": 7}
+    asyncio.run(scorer.score(given[3:]))
+    assert scorer.tokens_of(other) == 2 * of_text[given[3]] - 7
+    engine.said = {"num_cached_tokens": None}
+    scorer.release(PROBLEM)
+    asyncio.run(scorer.score(given[:1]))
+    assert scorer.tokens_of(PROBLEM) == of_text[given[0]] and scorer.tokens_of(Problem("Unknown?")) == 0
 
 
 def test_the_scale_is_the_checkpoint_s() -> None:

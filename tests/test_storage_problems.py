@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rstar_fast.storage import MalformedRow, looks_like_problem_file, read_problems
+from rstar_fast.storage import MalformedRow, looks_like_problem_file, problems_of, read_problems
 from rstar_fast.types import InvalidInput, Problem
 
 RECORDS = [
@@ -251,3 +251,12 @@ def test_labels_are_kept_apart(tmp_path: Path) -> None:
     table = pa.table({"question": ["a?", "b?"], "id": ["a", "b"], "level": [3, None], "type": ["algebra", "geometry"]})
     pq.write_table(table, tmp_path / "p.parquet")
     assert read_problems(tmp_path / "p.parquet").labels == {"a": expected["a"], "b": {"type": "geometry"}}
+
+
+def test_the_records_of_a_data_set_are_taken_as_they_are() -> None:
+    records = [{"question": "One?", "id": "a", "answer": "1"}, {"question": "Two?", "id": "a", "answer": " "}, {"question": "Three?", "id": "a", "answer": "3"}]
+    found = problems_of(records, "somebody/set")
+    assert [(problem.id, problem.question) for problem in found.problems] == [("a", "One?"), ("a-2", "Three?")]
+    assert dict(found.answers) == {"a": "1", "a-2": "3"} and [row.line for row in found.malformed] == [2]
+    with pytest.raises(InvalidInput, match=r"somebody/set, record 2: it has no 'question'"):  # other faults are none of these
+        problems_of([*records[:1], {"id": "b", "answer": "2"}], "somebody/set")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 import typer
 import yaml
@@ -17,13 +17,23 @@ from rich.console import Console
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
 from rstar_fast.cli.rendering import one_line, this_command
+from rstar_fast.cli.search_command import search
 from rstar_fast.cli.tables import print_tables
-from rstar_fast.config import Choice, SearchConfig
+from rstar_fast.config import Aggregate, Budget, Choice, SearchConfig
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import InvalidInput, ProgressEvent
 
 if TYPE_CHECKING:
+    from rstar_fast.evaluation import Evaluation
     from rstar_fast.evaluation.paper import Row
+    from rstar_fast.evaluation.sweeping import Cell
+
+    Trees = MaxTokens = int | None
+    MaxSeconds = float | None
+    Aggregated = Aggregate | None
+else:  # as `rstar-fast search` defines them
+    _OPTIONS = get_type_hints(search, include_extras=True)
+    Trees, MaxTokens, MaxSeconds, Aggregated = (_OPTIONS[name] for name in ("trees", "max_tokens", "max_seconds", "aggregate"))
 
 _CHANGED_LISTED = 20
 
@@ -45,7 +55,14 @@ def evaluate(
     config: Annotated[Path | None, typer.Option(help="YAML file of search settings; options override it.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Complete solutions per problem.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Steps proposed at each node.")] = None,
+    trees: Trees = None,
     choice: Annotated[Choice | None, typer.Option(help="How the answer is chosen.")] = None,
+    aggregate: Aggregated = None,
+    adaptive: Annotated[
+        bool | None, typer.Option("--adaptive/--no-adaptive", help="End a problem when its vote stands; others get what it leaves.")
+    ] = None,
+    max_tokens: MaxTokens = None,
+    max_seconds: MaxSeconds = None,
     seed: Annotated[int, typer.Option(help="Of the problems drawn, the policy and the intervals.")] = 0,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other search setting, as name=value.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Search problems again whose search broke or was cut short by the run's budget.")] = False,
@@ -62,12 +79,16 @@ def evaluate(
     """
     _check_mode(sweep, table, {"--budgets": budgets}, {"--trajectories": trajectories, "--orm": orm}, strategy, rollouts)
     options = {"rollouts": rollouts, "candidates": candidates, "choice": choice}
+    options |= {"trees": trees, "aggregate": aggregate, "adaptive": adaptive}
     settings = {
         **(load_config(config) if config is not None else {}),
         **_settings(setting or []),
         **{name: value for name, value in options.items() if value is not None},
     }
     _check_settings(settings)
+    limits = {name: limit for name, limit in (("tokens", max_tokens), ("seconds", max_seconds)) if limit is not None}
+    if limits:
+        settings["budget"] = SearchConfig(budget=settings.get("budget", Budget())).budget.replace(**limits)
     if "strategy" in settings:
         if table is not None:
             raise InvalidInput("the table names its strategies itself: leave strategy out of the settings")
@@ -84,21 +105,28 @@ def evaluate(
         check_key(problems)
     asked: dict[str, Any] = {"policy": policy, "ppm": ppm, "seed": seed, "retry_failed": retry_failed, **settings}
     tables = {}
+    evaluated: dict[str, Evaluation] = {}
     for name, problems, folder in zip(map(data_name, data), loaded, folders, strict=True):
         given = drawn(problems, sample, seed)
         with _Shown(len(given.problems), out) as shown:
             if sweep:
-                _sweep(given, name, folder, strategy, budgets, asked, shown, as_json)
+                cells = _sweep(given, name, folder, strategy, budgets, asked, shown, as_json)
+                evaluated |= {f"{name}, {cell.strategy}, {cell.rollouts}": cell.evaluation for cell in cells}
             elif table is not None:
                 tables[name] = _paper(given, name, folder, trajectories, orm, asked, shown, as_json)
+                evaluated |= {
+                    ", ".join(filter(None, (name, row.name, model))): one for row in tables[name] for model, one in row.evaluations.items()
+                }
             else:
                 found = evaluation.evaluate(
                     given, out=folder, name=name, strategy=strategy, sample=sample, progress=shown.begin(strategy or ""), **asked
                 )
                 shown.close()
                 _show_evaluation(found, folder, as_json)
+                evaluated[name] = found
     if len(tables) > 1:
         _side_by_side(tables, out, as_json)
+    _check_unbroken(evaluated)
 
 
 def compare(
@@ -116,6 +144,7 @@ def compare(
         typer.echo(json.dumps(found.to_mapping()))
         return
     print_tables(comparison_tables(found))
+    _say(found.notes)
     for said, ids in (("only the second has right", found.gained), ("only the first has right", found.lost)):
         more = f", and {len(ids) - _CHANGED_LISTED} more" if len(ids) > _CHANGED_LISTED else ""
         typer.echo(f"{said}: {len(ids)}{'  ' if ids else ''}{', '.join(map(one_line, ids[:_CHANGED_LISTED]))}{more}")
@@ -198,9 +227,9 @@ def _numbers(name: str, text: str | None) -> dict[str, tuple[int, ...]]:
 
 def _sweep(
     given: ProblemFile, data: str, out: Path, strategy: str | None, budgets: str | None, asked: Mapping[str, Any], shown: _Shown, as_json: bool
-) -> None:
+) -> tuple[Cell, ...]:
     from rstar_fast import evaluation
-    from rstar_fast.evaluation.sweeping import sweep_tables
+    from rstar_fast.evaluation.sweeping import all_tables, notes_of
 
     chosen = {"strategies": [name.strip() for name in strategy.split(",")]} if strategy is not None else {}
     cells = evaluation.sweep(
@@ -209,9 +238,11 @@ def _sweep(
     shown.close()
     if as_json:
         typer.echo(json.dumps([cell.to_mapping() for cell in cells]))
-        return
-    print_tables(sweep_tables(cells))
+        return cells
+    print_tables(all_tables(cells))
+    _say(notes_of(cells))
     typer.echo(f"page      {one_line(str(out / 'sweep.html'))}")
+    return cells
 
 
 def _paper(
@@ -239,17 +270,32 @@ def _side_by_side(tables: Mapping[str, Sequence[Row]], out: Path, as_json: bool)
         typer.echo(f"page      {one_line(str(page))}")
 
 
-def _show_evaluation(found: Any, out: Path, as_json: bool) -> None:
+def _show_evaluation(found: Evaluation, out: Path, as_json: bool) -> None:
     from rstar_fast.evaluation.tables import evaluation_tables
 
     if as_json:
         typer.echo(json.dumps(found.summary))
     else:
         print_tables(evaluation_tables(found))
+        _say(found.summary["notes"])
         typer.echo(f"results   {one_line(str(out))}")
-    if found.accuracy is None:
-        first = next(outcome.failure for outcome in found.outcomes if outcome.failure is not None)
-        typer.echo(f"no search came to its end, the first: {one_line(first['message'])}", err=True)
+
+
+def _say(notes: Sequence[str]) -> None:
+    """What the numbers above leave out."""
+    if notes:
+        typer.echo("\n".join(notes) + "\n")
+
+
+def _check_unbroken(evaluated: Mapping[str, Evaluation]) -> None:
+    """Fails, when all is shown, where no search of an evaluation came to its end: it is kept as finished, but says nothing."""
+    broken = {name: one for name, one in evaluated.items() if one.accuracy is None}
+    for name, one in broken.items():
+        first = next(outcome.failure for outcome in one.outcomes if outcome.failure is not None)
+        of_several = f" of {one_line(name)}" if len(evaluated) > 1 else ""
+        said = f"no search{of_several} came to its end, the first: {one_line(first['message'])}"
+        typer.echo(f"{said}; the same command with --retry-failed searches again", err=True)
+    if broken:
         raise typer.Exit(1)
 
 

@@ -117,11 +117,15 @@ def evaluate(
         "seed": seed,
         "search": _unusual(asked),
     }
-    if retry_failed and folder is not None and (folder / MANIFEST).exists():
-        with Run.open(folder, None) as run:
-            run.forget_failures()
     digest = digest_of(given)
     _check_same_problems(folder, digest)
+    if retry_failed and folder is not None and (folder / MANIFEST).exists():
+        # Searches nothing, but refuses a run with other settings: what a refused call would have forgotten is lost.
+        search([], policy=policy, ppm=ppm, config=asked, run_dir=folder, executor=executor)
+        with Run.open(folder, None) as run:
+            run.finished(given.problems)
+            (folder / SUMMARY).unlink(missing_ok=True)  # until the retry has ended, nothing here is finished
+            run.forget_failures()
     clock = _Clock(folder)
     with clock.running():
         results = search(
@@ -136,7 +140,7 @@ def evaluate(
         "format_version": FORMAT_VERSION,
         "settings": told,
         "problems": {"count": len(given.problems), "digest": digest},
-        **metrics_of(outcomes, seed),
+        **metrics_of(outcomes, seed, asked.adaptive),
         "wall_seconds": round(clock.seconds, 3),
         "versions": versions(),
     }
@@ -269,6 +273,8 @@ def config_of(config: SearchConfig | None, settings: Mapping[str, Any]) -> Searc
 def of_strategy(usual: SearchConfig, strategy: Strategy, rollouts: int) -> SearchConfig:
     """The settings of a search by one of several strategies: where it does not take what is asked of all, it goes without.
 
+    Beams and subtrees are as wide as `beam_width` says.
+
     Raises:
       InvalidInput: the rollouts are out of their range.
     """
@@ -277,8 +283,18 @@ def of_strategy(usual: SearchConfig, strategy: Strategy, rollouts: int) -> Searc
         rollouts=1 if strategy is Strategy.GREEDY else rollouts,
         trees=min(usual.trees, rollouts) if strategy.takes_trees else 1,
         adaptive=usual.adaptive and strategy.may_adapt,
-        candidates=math.gcd(usual.candidates, rollouts) if strategy.takes_beams else usual.candidates,
+        candidates=beam_width(usual.candidates, rollouts) if strategy.takes_beams else usual.candidates,
     )
+
+
+def beam_width(candidates: int, rollouts: int) -> int:
+    """The steps asked for at each beam where a sweep gives beams and subtrees so many rollouts.
+
+    The largest divisor of the rollouts that is at most `candidates` and at most their square root, which is one of the two widths of
+    Snell et al. (2024, arXiv 2408.03314, section 5.2): there are no fewer beams than steps asked for at each.
+    """
+    widest = min(candidates, math.isqrt(rollouts))
+    return next(width for width in range(widest, 0, -1) if rollouts % width == 0)
 
 
 def _unusual(config: SearchConfig) -> dict[str, Any]:

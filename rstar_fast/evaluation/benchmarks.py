@@ -5,6 +5,7 @@ A local copy may have our fields (question, answer, id, level, type) or those of
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rstar_fast.grading import extract
 from rstar_fast.storage import ProblemFile, looks_like_problem_file, problems_of, read_problems
 from rstar_fast.types import InvalidInput, RstarError
 
+_LOG = logging.getLogger(__name__)
 _MATH_SUBJECTS = (
     "algebra",
     "counting_and_probability",
@@ -33,6 +35,7 @@ class Benchmark:
     Attributes:
       title: its name in tables.
       hub: its name on the hub.
+      size: problems of the paper's evaluation.
       subsets: that make it up; "" for the only one.
       split: of each.
       fields: our field -> theirs, where they differ; of a list the first entry is taken, several answers are joined by commas.
@@ -41,6 +44,7 @@ class Benchmark:
 
     title: str
     hub: str
+    size: int
     subsets: tuple[str, ...] = ("",)
     split: str = "test"
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -68,27 +72,29 @@ class Benchmark:
 
 # Names, splits and columns as loaders of others use them: the hub was out of reach where this was written. Omni-MATH's level is its difficulty, 1 to 10.
 BENCHMARKS: Mapping[str, Benchmark] = {
-    "gsm8k": Benchmark(title="GSM8K", hub="openai/gsm8k", subsets=("main",)),
+    "gsm8k": Benchmark(title="GSM8K", hub="openai/gsm8k", size=1319, subsets=("main",)),
     "math": Benchmark(
         title="MATH",
         hub="EleutherAI/hendrycks_math",
+        size=5000,
         subsets=_MATH_SUBJECTS,
         fields={"answer": "solution"},
         read_answer=extract,
     ),
-    "math-500": Benchmark(title="MATH-500", hub="HuggingFaceH4/MATH-500", fields={"id": "unique_id"}),
-    "aime-2024": Benchmark(title="AIME 2024", hub="HuggingFaceH4/aime_2024", split="train"),
-    "amc-2023": Benchmark(title="AMC 2023", hub="math-ai/amc23"),
+    "math-500": Benchmark(title="MATH-500", hub="HuggingFaceH4/MATH-500", size=500, fields={"id": "unique_id"}),
+    "aime-2024": Benchmark(title="AIME 2024", hub="HuggingFaceH4/aime_2024", size=30, split="train"),
+    "amc-2023": Benchmark(title="AMC 2023", hub="math-ai/amc23", size=40),
     "olympiadbench": Benchmark(
         title="OlympiadBench",
         hub="Hothan/OlympiadBench",
+        size=674,
         subsets=("OE_TO_maths_en_COMP",),
         split="train",
         fields={"answer": "final_answer", "type": "subfield", "level": "difficulty"},
     ),
-    "college-math": Benchmark(title="College Math", hub="di-zhang-fdu/College_Math_Test", fields={"type": "data_topic"}),
-    "gaokao-2023-en": Benchmark(title="Gaokao 2023 En", hub="MARIO-Math-Reasoning/Gaokao2023-Math-En", split="train"),
-    "omni-math": Benchmark(title="Omni-MATH", hub="KbsdJames/Omni-MATH", fields={"level": "difficulty", "type": "domain"}),
+    "college-math": Benchmark(title="College Math", hub="di-zhang-fdu/College_Math_Test", size=2818, fields={"type": "data_topic"}),
+    "gaokao-2023-en": Benchmark(title="Gaokao 2023 En", hub="MARIO-Math-Reasoning/Gaokao2023-Math-En", size=385, split="train"),
+    "omni-math": Benchmark(title="Omni-MATH", hub="KbsdJames/Omni-MATH", size=4428, fields={"level": "difficulty", "type": "domain"}),
 }
 _BY_LETTERS = {re.sub(r"\W|_", "", name): name for name in BENCHMARKS} | {"aime24": "aime-2024", "amc23": "amc-2023", "collegemath": "college-math"}
 
@@ -100,6 +106,9 @@ def benchmark_named(name: str) -> str | None:
 
 def load_problems(data: str | Path, file: str | Path | None = None) -> ProblemFile:
     """The problems of a benchmark, or of a problem file.
+
+    Of a data set the records without an answer are left out. It is logged as a warning, and so is where the hub's has another size than
+    the paper's.
 
     Args:
       data: the benchmark's name, or the file.
@@ -119,8 +128,15 @@ def load_problems(data: str | Path, file: str | Path | None = None) -> ProblemFi
     benchmark = BENCHMARKS[name]
     if file is not None and not Path(file).is_dir():
         return read_problems(file, translate=benchmark.translate)
-    records = _records(benchmark, benchmark.hub if file is None else str(file), name)
-    return problems_of(records, benchmark.hub if file is None else str(file), translate=benchmark.translate)
+    source = benchmark.hub if file is None else str(file)
+    found = problems_of(_records(benchmark, source, name), source, translate=benchmark.translate)
+    count, left_out = len(found.problems) + len(found.malformed), len(found.malformed)
+    if left_out:
+        _LOG.warning("%d of the %d records of %s have no answer that can be read and are left out", left_out, count, source)
+    if file is None and count != benchmark.size:
+        sentence = "%s has %d problems and the paper's %s has %d: the numbers are not of the same problems"
+        _LOG.warning(sentence, source, count, benchmark.title, benchmark.size)
+    return found
 
 
 def _records(benchmark: Benchmark, source: str, name: str) -> Iterator[Mapping[str, Any]]:

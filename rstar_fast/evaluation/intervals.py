@@ -12,6 +12,7 @@ from rstar_fast.types import InvalidInput
 _Z = 1.959963984540054  # the standard normal's 97.5% quantile
 _RESAMPLES = 10_000
 _DRAWN_AT_ONCE = 1 << 21  # numbers in memory
+_SAME = 1e-9  # differences of shares that differ by less do so by rounding alone
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
@@ -44,7 +45,8 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
 def paired_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
     """How much more often `second` is right than `first` on the same problems, with the 95% interval of a paired bootstrap.
 
-    The percentile bootstrap over problems (Efron 1979): pairing removes what is easy or hard for both.
+    The percentile bootstrap over problems (Efron 1979): pairing removes what is easy or hard for both. Where all problems differ
+    alike, so does every resample and the bootstrap would claim certainty: there it is Tango's score interval.
 
     Args:
       first, second: [N] verdicts, or shares of right answers, on the same N >= 1 problems.
@@ -59,11 +61,36 @@ def paired_difference(first: Sequence[float], second: Sequence[float], seed: int
     if len(first) != len(second) or not len(first):
         raise InvalidInput(f"{len(first)} and {len(second)} verdicts: give one of each on the same problems, at least one")
     gains = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    if gains.max() - gains.min() < _SAME:
+        return float(gains[0]), *_alike(float(gains[0]), len(gains))
     random = np.random.default_rng(seed)
     distinct = np.union1d(gains, (-1.0, 0.0, 1.0))  # these always, so that verdicts as they are give the same draws as ever
     means = _resampled_means(distinct, [int((gains == gain).sum()) for gain in distinct], random)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(gains.mean()), float(low), float(high)
+
+
+def _alike(gain: float, total: int) -> tuple[float, float]:
+    """The 95% interval of a paired difference where each of `total` problems has the same.
+
+    The score interval for paired proportions (Tango 1998, "Equivalence test and confidence interval for the difference in proportions
+    for the paired-sample design", Statistics in Medicine 17) solves (b - c - n D)^2 = z^2 n (2 q + D (1 - D)), with b problems gained, c
+    lost, and q the likeliest share of lost ones where the difference is D. With c = 0 it has the closed form here: q is 0 where
+    D >= b / (2 n - b), which leaves Wilson's equation, and below it (b - D (2 n - b)) / (2 n), which makes the equation linear. Of
+    shares, which need not add up to a whole number, b is the number next to their sum.
+
+    Args:
+      gain: of each problem, in [-1, 1].
+      total: >= 1.
+    """
+    if gain < 0.0:
+        low, high = _alike(-gain, total)
+        return -high, -low
+    fewest, most = math.floor(gain * total), math.ceil(gain * total)
+    low = (fewest - _Z**2) / (total + _Z**2)
+    if low * (2 * total - fewest) >= fewest:
+        low = wilson(fewest, total)[0]
+    return low, wilson(most, total)[1]
 
 
 def _resampled_means(distinct: np.ndarray, counts: Sequence[int] | np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -49,7 +49,8 @@ class Outcome:
       failure: why there is no answer: kind and message; None with one.
       samples: solutions begun, those that gave no answer included, where they are independent samples of the policy; 0 of a tree.
       trajectories: the complete solutions, best score first.
-      tokens, ppm_tokens, partials_scored, steps_run, seconds: what it cost (`SearchStats`).
+      tokens, ppm_tokens, partials_scored, steps_run, seconds: what it cost (`SearchStats`); ppm_tokens is None where a PPM scored and
+        does not say of how many tokens.
       stopped: why its search ended early (`Stopped`); None where it had all its rollouts.
     """
 
@@ -63,7 +64,7 @@ class Outcome:
     samples: int
     trajectories: tuple[GradedTrajectory, ...]
     tokens: int
-    ppm_tokens: int
+    ppm_tokens: int | None
     partials_scored: int
     steps_run: int
     seconds: float
@@ -126,7 +127,7 @@ def outcome_of(result: SearchResult, key: str, labels: Mapping[str, str], indepe
         samples=stats.rollouts if independent else 0,
         trajectories=trajectories,
         tokens=stats.policy_tokens,
-        ppm_tokens=stats.ppm_tokens,
+        ppm_tokens=None if stats.partials_scored and not stats.ppm_tokens else stats.ppm_tokens,
         partials_scored=stats.partials_scored,
         steps_run=stats.steps_run,
         seconds=round(stats.seconds, 6),

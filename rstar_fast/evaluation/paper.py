@@ -168,7 +168,7 @@ def _rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "name": row.name,
             "models": {
-                model: {"metrics": dict(one.metrics), "spent": one.summary["spent"], "settings": one.summary["settings"]}
+                model: {"metrics": dict(one.metrics), **{part: one.summary[part] for part in ("spent", "settings", "notes")}}
                 for model, one in row.evaluations.items()
             },
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from rstar_fast.evaluation.api import Evaluation
 from rstar_fast.evaluation.comparing import Comparison, Difference
+from rstar_fast.evaluation.metrics import ALL
 
 Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the header
 
@@ -26,18 +27,29 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
         rows = [[f"{kind}@k: {_SAID[kind]}", *(share(metrics[f"{kind}@{k}"]) if f"{kind}@{k}" in metrics else "" for k in ks)] for kind in kinds]
         short = [str(metrics[f"{kinds[0]}@{k}"].get("fewer", 0)) for k in ks]
         rows += [["problems with fewer, all of which count", *short]] if set(short) != {"0"} else []
-        found.append(("Of k of a problem's solutions, drawn at random", [["", *(f"k = {k}" for k in ks)], *rows]))
-    for label, name in (("level", "by_level"), ("type", "by_type")):
-        if summary[name]:
-            columns = list(next(iter(summary[name].values())))
-            rows = [[one, *(share(of_label[column]) for column in columns), str(of_label["accuracy"]["problems"])] for one, of_label in summary[name].items()]
-            found.append((f"By {label}", [[label, *columns, "problems"], *rows]))
+        title = "Of a tree's solutions: one drawn by its share, or all" if ALL in ks else "Of k of a problem's solutions, drawn at random"
+        found.append((title, [["", *(f"k = {k}" for k in ks)], *rows]))
+    for label in ("level", "type"):
+        by_label, cost = summary[f"by_{label}"], summary[f"spent_by_{label}"]
+        if by_label:
+            columns = list(next(iter(by_label.values())))
+            rows = [
+                [
+                    one,
+                    *(share(of_label[column]) for column in columns),
+                    str(of_label["accuracy"]["problems"]),
+                    _a_problem(cost[one], "tokens"),
+                ]
+                for one, of_label in by_label.items()
+            ]
+            found.append((f"By {label}", [[label, *columns, "problems", "tokens a problem"], *rows]))
     if summary["failures"]:
         found.append(("Failures", [["reason", "problems"], *([kind, str(count)] for kind, count in summary["failures"].items())]))
     if summary.get("stopped"):
         found.append(("Ended early", [["reason", "problems"], *([reason, str(count)] for reason, count in summary["stopped"].items())]))
     spent, count = summary["spent"], max(1, summary["problems"]["count"])
-    rows = [[said, f"{spent[name]:,}", f"{spent[name] / count:,.1f}"] for name, said in _SPENT.items()]
+    of_all = {**spent, "problems": count}
+    rows = [[said, "-" if spent[name] is None else f"{spent[name]:,}", _a_problem(of_all, name)] for name, said in _SPENT.items()]
     found.append(("Spent", [["", "in all", "a problem"], *rows, ["wall seconds", f"{summary['wall_seconds']:,.1f}", f"{summary['wall_seconds'] / count:,.2f}"]]))
     return found
 
@@ -45,12 +57,17 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
 _SPENT = {"tokens": "tokens generated", "ppm_tokens": "tokens that the PPM computed", "partials_scored": "partial solutions scored", "steps_run": "steps run"}
 
 
+def _a_problem(spent: Mapping[str, Any], name: str) -> str:
+    """What was spent a problem, in a cell; "-" where that is not known."""
+    return "-" if spent[name] is None else f"{spent[name] / spent['problems']:,.1f}"
+
+
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """A comparison: both measures with the difference in points, and how it was decided."""
     rows = [
         ["", "first", "second", "difference, points", "95% interval", "second better, worse", "p"],
         ["accuracy", *_difference(comparison.accuracy)],
-        ["pass@1", *_difference(comparison.pass_at_1)],
+        ["pass@1", *(["-"] * 6 if comparison.pass_at_1 is None else _difference(comparison.pass_at_1))],
     ]
     spent = [["", "first", "second"], ["tokens generated", *(f"{tokens:,}" for tokens in comparison.tokens)]]
     return [(f"{comparison.first} against {comparison.second}, {comparison.problems} problems", rows), ("Spent", spent)]
@@ -64,6 +81,11 @@ def share(metric: Mapping[str, Any]) -> str:
 def share_with_interval(metric: Mapping[str, Any]) -> str:
     """A metric in a cell, with its interval."""
     return "-" if metric["value"] is None else f"{metric['value']:.1%} ({metric['low']:.1%} to {metric['high']:.1%})"
+
+
+def points_with_interval(of: Difference) -> str:
+    """A difference in a cell, in points, with its interval."""
+    return f"{100 * of.difference:+.1f} ({100 * of.low:+.1f} to {100 * of.high:+.1f})"
 
 
 def _cells(metric: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ import numpy as np
 from rstar_fast.policies.client import REJECTS_A_FIELD, TOO_LONG, Asking, Client, Refused, Session, rejected_fields, short
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.ppm.scores import scores_of, text_of
-from rstar_fast.types import InvalidInput, Partial, PartialTooLong, RstarError, ScorerError
+from rstar_fast.types import InvalidInput, Partial, PartialTooLong, Problem, RstarError, ScorerError
 
 # Where servers classify: vLLM; SGLang and Dynamo; vLLM again, whatever the model is for.
 _PATHS = ("/classify", "classify", "/pooling")
@@ -99,6 +100,7 @@ class HttpScorer:
         self._activated = activated
         self._paths: Sequence[str] = _PATHS
         self._rejected: set[str] = set()
+        self._read: Counter[str] = Counter()  # tokens, by problem
 
     @classmethod
     def from_url(cls, url: str, **settings: Any) -> Self:
@@ -128,6 +130,17 @@ class HttpScorer:
         logits = self._logits(answers) if activated else answers
         scores = dict(zip(texts, scores_of(logits, self._scale, self._bias), strict=True))
         return np.array([scores[text_of(partial)] for partial in partials], np.float32)
+
+    def release(self, problem: Problem) -> None:
+        """Forgets how many tokens of a problem were read."""
+        self._read.pop(problem.id, None)
+
+    def tokens_of(self, problem: Problem) -> int:
+        """How many tokens of a problem the server has read since it was last released, by its own account; 0 where it gives none.
+
+        What it had in its cache counts too. The tokens of a request are parted among its problems by the characters of their texts.
+        """
+        return int(self._read[problem.id])
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop; `score` opens new ones."""
@@ -199,7 +212,9 @@ class HttpScorer:
                     refused = refusal
                 else:
                     self._paths = (path,)
-                    return self._answers(reply, len(texts))
+                    answers = self._answers(reply, len(texts))
+                    self._count(reply, texts)
+                    return answers
             if not TOO_LONG.search(str(refused)):
                 self._learn_from(refused, body)
             elif len(texts) > 1:
@@ -230,6 +245,21 @@ class HttpScorer:
         if not named:
             raise ScorerError(f"{self._server} rejected the request: {refusal}") from None
         self._rejected.update(named)
+
+    def _count(self, reply: Mapping[str, Any], texts: Mapping[str, Partial]) -> None:
+        """Notes the tokens of a request, where the reply says how many they were."""
+        usage = reply.get("usage")
+        tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        if type(tokens) is not int or tokens < 0:
+            return
+        characters: Counter[str] = Counter()
+        for text, partial in texts.items():
+            characters[partial.problem.id] += len(text)
+        total, given, begun = characters.total(), 0, 0
+        for problem_id, count in characters.items():
+            begun += count
+            self._read[problem_id] += tokens * begun // total - given  # whole numbers that add up to the tokens
+            given = tokens * begun // total
 
     def _answers(self, reply: Mapping[str, Any], count: int) -> np.ndarray:
         """The number for each text of a reply, [count] float64, finite."""

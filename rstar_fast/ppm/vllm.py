@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -13,7 +14,7 @@ from rstar_fast.policies.client import short
 from rstar_fast.policies.vllm import start_engine
 from rstar_fast.ppm.model import bias_in, scale_in
 from rstar_fast.ppm.scores import check_length, scores_of, text_of
-from rstar_fast.types import InvalidInput, Partial, ScorerError
+from rstar_fast.types import InvalidInput, Partial, Problem, ScorerError
 
 
 class VllmScorer:
@@ -45,6 +46,7 @@ class VllmScorer:
         self._context = int(config.max_model_len)
         self._logits_only = vllm.PoolingParams(use_activation=False)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rstar_fast-vllm-ppm")
+        self._computed: Counter[str] = Counter()  # tokens, by problem
 
     @classmethod
     def from_pretrained(cls, name: str, **engine_settings: Any) -> Self:
@@ -80,6 +82,14 @@ class VllmScorer:
             return np.empty(0, np.float32)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(partials))
 
+    def release(self, problem: Problem) -> None:
+        """Forgets how many tokens of a problem were computed. The engine frees its cache when it needs the room."""
+        self._computed.pop(problem.id, None)
+
+    def tokens_of(self, problem: Problem) -> int:
+        """How many tokens of a problem went through the model since it was last released, those of the engine's cache left out."""
+        return self._computed[problem.id]
+
     async def aclose(self) -> None:
         """Lets go of the engine, after the calls it was given; it frees its memory when nothing else refers to it."""
         await asyncio.to_thread(self._thread.shutdown)
@@ -92,15 +102,19 @@ class VllmScorer:
             ids = list(self._tokenizer(text).input_ids)
             check_length(partial, len(ids), self._context)
             prompts.append({"prompt_token_ids": ids})
-        scores = dict(zip(texts, scores_of(self._logits(prompts), self._scale, self._bias), strict=True))
-        return np.array([scores[text_of(partial)] for partial in partials], np.float32)
-
-    def _logits(self, prompts: list[dict[str, Any]]) -> np.ndarray:
         try:
             outputs = self._engine.classify(prompts, pooling_params=self._logits_only, use_tqdm=False)
         except Exception as error:  # vLLM's errors share no base class
             sentence = f"vLLM failed on {len(prompts)} prompts ({type(error).__name__}: {error}): see its log"
             raise ScorerError(sentence) from error
+        scores = dict(zip(texts, scores_of(self._logits(outputs, prompts), self._scale, self._bias), strict=True))
+        for partial, prompt, output in zip(texts.values(), prompts, outputs, strict=True):
+            cached = getattr(output, "num_cached_tokens", None) or 0
+            self._computed[partial.problem.id] += len(prompt["prompt_token_ids"]) - cached
+        return np.array([scores[text_of(partial)] for partial in partials], np.float32)
+
+    def _logits(self, outputs: Sequence[Any], prompts: Sequence[dict[str, Any]]) -> np.ndarray:
+        """The logit for each prompt, [B] float64, finite."""
         rows = [output.outputs.probs for output in outputs]  # logits, as asked
         if len(rows) != len(prompts) or any(len(row) != 1 for row in rows):
             raise ScorerError(f"vLLM returned {short(str(rows))} for {len(prompts)} prompts: expected one logit for each")

@@ -44,7 +44,7 @@ class ProblemFile:
     Attributes:
       problems: in the file's order, with ids all different.
       answers: the key, of those problems that have an answer.
-      malformed: the records left out; empty unless skip_malformed was given.
+      malformed: the records left out; of a file none unless skip_malformed was given.
       labels: problem id -> its labels, "level" and "type" where the file has them, by which evaluations are broken down.
     """
 
@@ -97,7 +97,10 @@ def read_problems(path: str | Path, *, skip_malformed: bool = False, translate: 
 
 
 def problems_of(records: Iterable[Mapping[str, Any]], source: str, *, translate: Translate | None = None) -> ProblemFile:
-    """The problems of records that are read already, as `read_problems` takes them.
+    """The problems of a data set's records, as `read_problems` takes them, but each with an answer.
+
+    A data set of somebody else's cannot be mended: where an id occurs again, "-2", "-3", ... is appended, and a record without an answer
+    is left out and listed in `malformed`.
 
     Args:
       source: where they come from, for errors.
@@ -106,11 +109,11 @@ def problems_of(records: Iterable[Mapping[str, Any]], source: str, *, translate:
       InvalidInput: one is malformed, or there are none; names the source, the number of the record and the reason.
     """
     rows = (_Row(number, record) for number, record in enumerate(records, 1))
-    return _collected(rows, source, "record", False, translate)
+    return _collected(rows, source, "record", False, translate, foreign=True)
 
 
 def _collected(
-    rows: Iterable[_Row], path: str, unit: str, skip_malformed: bool, translate: Translate | None
+    rows: Iterable[_Row], path: str, unit: str, skip_malformed: bool, translate: Translate | None, foreign: bool = False
 ) -> ProblemFile:
     problems: list[Problem] = []
     answers: dict[str, str] = {}
@@ -120,8 +123,10 @@ def _collected(
     for row in rows:
         if translate is not None and row.fields is not None:
             row = _Row(row.line, translate(row.fields))
-        problem, answer, reason = _problem_of(row, seen, unit)
-        if problem is not None:
+        problem, answer, reason = _problem_of(row, seen, unit, foreign)
+        if problem is not None and foreign and not answer:
+            malformed.append(MalformedRow(row.line, "it has no answer"))
+        elif problem is not None:
             seen[problem.id] = row.line
             problems.append(problem)
             labels[problem.id] = _labels(row.fields or {})
@@ -172,7 +177,7 @@ def _unit(path: Path) -> str:
     return "line" if path.suffix.lower() in (".jsonl", ".csv") else "record"
 
 
-def _problem_of(row: _Row, seen: Mapping[str, int], unit: str) -> tuple[Problem | None, str, str]:
+def _problem_of(row: _Row, seen: Mapping[str, int], unit: str, foreign: bool) -> tuple[Problem | None, str, str]:
     """The problem of a record, its answer ("" without), and what is wrong with it where there is no problem."""
     if row.fields is None:
         return None, "", row.reason
@@ -182,7 +187,7 @@ def _problem_of(row: _Row, seen: Mapping[str, int], unit: str) -> tuple[Problem 
         answer = _answer(row.fields.get("answer"))
     except _Malformed as error:
         return None, "", str(error)
-    if given_id in seen:
+    if given_id in seen and not foreign:
         return None, "", f"the id {given_id!r} was already given at {unit} {seen[given_id]}, ids must differ"
     problem = Problem(question, given_id)
     count = 1
