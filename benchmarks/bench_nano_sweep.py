@@ -1,6 +1,6 @@
-"""nano's accuracy against compute: every strategy at several budgets, on held-out problems of the two hardest levels.
+"""nano's accuracy against compute: every strategy at several budgets, and the adaptive end, on held-out problems of the hardest levels.
 
-    python benchmarks/bench_nano_sweep.py --out runs/nano-sweep          # --problems 60; goes on where it was interrupted
+    python benchmarks/bench_nano_sweep.py --out runs/nano-sweep          # --problems 160; goes on where it was interrupted
 
 Writes results/nano_sweep.json, .md and .png.
 """
@@ -8,41 +8,84 @@ Writes results/nano_sweep.json, .md and .png.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import bench
 
-from rstar_fast.evaluation import sweep
-from rstar_fast.evaluation.sweeping import STRATEGIES, sweep_tables
+from rstar_fast.evaluation import compare, evaluate, sweep
+from rstar_fast.evaluation.sweeping import STRATEGIES, all_tables
 from rstar_fast.nano import generate
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import AnswerKey
 
-_LEVELS = (4, 5)  # greedy solves nearly all of the easier ones: nothing to gain there
+_LEVELS = (4, 4, 4, 5)  # where greedy is right on less than 60%
+_ADAPTIVE = ("mcts", "best_of_n", "self_consistency")
+
+
+def held_out(count: int, seed: int) -> ProblemFile:
+    """Problems that no training has seen, with their levels and families."""
+    records = generate("heldout", count, seed, levels=_LEVELS)
+    return ProblemFile(
+        tuple(record.problem for record in records),
+        AnswerKey({record.problem.id: record.answer for record in records}),
+        labels={record.problem.id: {"level": str(record.level), "type": record.family} for record in records},
+    )
+
+
+def adaptive_ends(given: ProblemFile, out: Path, rollouts: int, **settings: Any) -> list[dict[str, Any]]:
+    """Of each strategy that can end early: what it saves at the largest budget, and what that costs."""
+    rows = []
+    for strategy in _ADAPTIVE:
+        early = evaluate(
+            given, out=out / f"{strategy}-adaptive", name="adaptive", strategy=strategy, rollouts=rollouts, adaptive=True, **settings
+        )
+        whole = evaluate(given, out=out / f"{strategy}-{rollouts}", name="whole", strategy=strategy, rollouts=rollouts, **settings)
+        tokens = [one.summary["spent"]["tokens"] / len(given.problems) for one in (whole, early)]
+        gain = compare(out / f"{strategy}-{rollouts}", out / f"{strategy}-adaptive").accuracy
+        rows.append({"strategy": strategy, "rollouts": rollouts, "tokens": tokens, "saved": 1 - tokens[1] / tokens[0], "gain": dataclasses.asdict(gain)})
+    return rows
+
+
+def lines_of(title: str, table: list[list[str]]) -> list[str]:
+    """A table in Markdown."""
+    header, *rows = table
+    return [f"## {title}", "", f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the sweep; one found there goes on")
-    parser.add_argument("--problems", type=int, default=60)
+    parser.add_argument("--problems", type=int, default=160)
     parser.add_argument("--seed", type=int, default=11, help="of the problems")
     parser.add_argument("--budgets", default="1,4,16")
     parser.add_argument("--strategies", default=",".join(strategy.value for strategy in STRATEGIES))
     options = parser.parse_args()
-    records = generate("heldout", options.problems, options.seed, levels=_LEVELS)
-    given = ProblemFile(
-        tuple(record.problem for record in records),
-        AnswerKey({record.problem.id: record.answer for record in records}),
-        labels={record.problem.id: {"level": str(record.level), "type": record.family} for record in records},
-    )
+    given = held_out(options.problems, options.seed)
     budgets = [int(number) for number in options.budgets.split(",")]
-    cells = sweep(given, options.out, name="nano, levels 4 and 5", strategies=options.strategies.split(","), budgets=budgets)
-    bench.write("nano_sweep", {"problems": options.problems, "seed": options.seed, **json.loads((options.out / "sweep.json").read_text())})
-    ((title, (header, *rows)),) = sweep_tables(cells)
-    lines = ["# nano: accuracy against compute", "", f"{options.problems} held-out problems of levels 4 and 5. {title}:", ""]
-    lines += [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    settings = {"max_depth": 14}  # as in its training
+    cells = sweep(given, options.out, name="nano", strategies=options.strategies.split(","), budgets=budgets, **settings)
+    early = adaptive_ends(given, options.out, max(budgets), **settings)
+    row = {"problems": options.problems, "seed": options.seed, **json.loads((options.out / "sweep.json").read_text()), "adaptive": early}
+    bench.write("nano_sweep", row)
+    lines = ["# nano: accuracy against compute", "", f"{options.problems} held-out problems, three of four of level 4, the others of level 5.", ""]
+    for title, table in all_tables(cells):
+        lines += lines_of(title, table)
+    header = ["strategy", "rollouts", "tokens, all", "tokens, adaptive", "saved", "points gained (95% interval)"]
+    shown = [
+        [
+            one["strategy"],
+            str(one["rollouts"]),
+            *(f"{tokens:,.0f}" for tokens in one["tokens"]),
+            f"{one['saved']:.0%}",
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * one["gain"][name] for name in ("difference", "low", "high"))),
+        ]
+        for one in early
+    ]
+    lines += lines_of("The adaptive end, a problem", [header, *shown])
     if (options.out / "sweep.png").exists():
         shutil.copy(options.out / "sweep.png", bench.RESULTS / "nano_sweep.png")
         lines += ["![accuracy against tokens](nano_sweep.png)", ""]

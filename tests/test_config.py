@@ -33,7 +33,6 @@ from rstar_fast.types import InvalidInput
 INTEGERS = {
     "rollouts": (1, 2**31),
     "candidates": (1, 2**14),
-    "first_candidates": (0, 2**14),
     "max_depth": (1, 60_000),
     "max_consecutive_errors": (1, None),
     "in_flight": (1, 2**14),
@@ -81,7 +80,7 @@ def test_every_setting_is_in_the_mapping_and_documented() -> None:
     assert list(SearchConfig().to_mapping()) == names
     assert set(names) == {
         *(*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"),
-        *("strategy", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain"),
+        *("strategy", "first_candidates", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain"),
     }
     assert all(f"\n      {name}: " in (SearchConfig.__doc__ or "") for name in names)
 
@@ -201,6 +200,16 @@ def test_settings_that_do_not_fit_are_said(settings: dict[str, Any], said: str) 
     assert str(error.value).startswith(said)
 
 
+def test_candidates_are_asked_for_in_parts_at_inference_alone() -> None:
+    assert (SearchConfig().sampled_first, SearchConfig(first_candidates=0).sampled_first) == (2, 0)
+    assert SearchConfig(annotation="terminal").sampled_first == SearchConfig(annotation="ppm").sampled_first == 0  # type: ignore[arg-type]
+    assert SearchConfig(annotation="terminal", first_candidates=3).sampled_first == 3  # type: ignore[arg-type]
+    assert SearchConfig.reference("inference").sampled_first == 0
+    for bad in (-1, 2**14 + 1, 1.5, True, "2"):
+        with pytest.raises(InvalidInput, match="^first_candidates is "):
+            SearchConfig(first_candidates=bad)  # type: ignore[arg-type]
+
+
 def test_which_strategies_ask_the_ppm() -> None:
     asking = {strategy.value for strategy in Strategy if SearchConfig(strategy=strategy).needs_scorer}
     assert asking == {"mcts", "beam", "dvts", "best_of_n"}
@@ -208,7 +217,7 @@ def test_which_strategies_ask_the_ppm() -> None:
 
 
 def test_what_earlier_versions_recorded_is_what_is_recorded_now() -> None:
-    names = {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"} - {"trees", "first_candidates"}
+    names = {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"}
     assert set(SearchConfig().recorded()) == names
     changed = SearchConfig(strategy="beam", budget={"tokens": 3}).recorded()  # type: ignore[arg-type]
     assert {name: changed[name] for name in changed.keys() - names} == {

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import rstar_fast
 from rstar_fast import Candidate, CodeError, ErrorKind, Execution, Partial, Problem, SearchConfig, SearchResult, Terminal
-from rstar_fast.config import Choice
+from rstar_fast.config import Annotation, Choice
 from rstar_fast.types import FailureKind, Program
 
 KEY = "7"
@@ -156,9 +156,9 @@ class Model:
         """A leaf none of whose candidates is usable is proposed for again, then given up."""
         self.stats["expansions"] += 1
         ran = 0
-        for _ in range(self.config.max_consecutive_errors):
+        for attempt in range(self.config.max_consecutive_errors):
             seen: dict[str, ModelNode | None] = {}
-            for candidate in self.script.candidates(self.question, node.solution, self.config.candidates):
+            for candidate in self.proposed(node.solution, in_parts=attempt == 0):
                 self.stats["candidates"] += 1
                 self.stats["policy_tokens"] += candidate.tokens or 0
                 if candidate.text.strip() == "" and candidate.stop != "<end_of_code>":
@@ -175,6 +175,19 @@ class Model:
         if not node.children:
             node.terminal = Terminal.TOO_MANY_ERRORS if ran else Terminal.NO_CANDIDATES
             node.terminal_value = -1.0
+
+    def proposed(self, solution: str, in_parts: bool) -> list[Candidate]:
+        """What the policy says: the first few candidates alone where these are one step."""
+        config = self.config
+        first = config.first_candidates
+        if first is None:
+            first = 2 if config.annotation is Annotation.INFERENCE else 0
+        if not in_parts or first == 0 or first >= config.candidates:
+            return self.script.candidates(self.question, solution, config.candidates)
+        said = self.script.candidates(self.question, solution, first)
+        if len({c.step for c in said if c.text.strip() or c.stop == "<end_of_code>"}) == 1:
+            return said
+        return said + self.script.candidates(self.question, solution, config.candidates - first)
 
     def add_child(self, node: ModelNode, step: str) -> bool:
         """Makes a node of the step unless its code fails; whether there was code to run."""
@@ -308,6 +321,7 @@ configs = st.builds(
     annotation=st.sampled_from(["terminal", "ppm", "inference"]),
     rollouts=st.integers(1, 24),
     candidates=st.integers(1, 5),
+    first_candidates=st.none() | st.integers(0, 4),
     max_depth=st.integers(1, 6),
     c=st.sampled_from([0.0, 0.7, 2.0]),
     max_consecutive_errors=st.integers(1, 3),
@@ -343,7 +357,7 @@ def test_problems_searched_together_do_not_touch_each_other(
 
 def test_the_script_holds_what_it_is_there_for() -> None:
     """Over the seeds, trees have every terminal, steps that only close a block, ties and several attempts."""
-    config = SearchConfig(annotation="inference", rollouts=12, candidates=4, max_depth=5)
+    config = SearchConfig(annotation="inference", rollouts=12, candidates=4, first_candidates=0, max_depth=5)
     seen: Counter[Any] = Counter()
     for seed in range(60):
         model = Model(Script(seed), "a question", config)
@@ -378,7 +392,8 @@ def test_nothing_is_lost_with_many_rollouts_in_flight(
     assert [result.problem.question for result in results] == [f"question {number}" for number in range(problems)]
     for result in results:
         conserves(result, config)
-    assert max(script.asked.values()) <= config.max_consecutive_errors  # no leaf was expanded twice
+    # No leaf was expanded twice: its first attempt may have two parts.
+    assert max(script.asked.values()) <= config.max_consecutive_errors + (config.sampled_first > 0)
 
 
 def conserves(result: SearchResult, config: SearchConfig) -> None:
@@ -474,6 +489,7 @@ class Wide:
             policy=self,
             ppm=lambda partials: [scores.get(p.solution, 0.0) for p in partials],
             candidates=self.width,
+            first_candidates=0,
             **settings,
         )
         assert result.tree is not None

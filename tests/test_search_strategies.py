@@ -216,7 +216,7 @@ def test_trees_of_a_problem_become_one(seed: int, trees: int, rollouts: int, in_
             told.update({step.tag: (step.text, None if math.isnan(step.score) else step.score) for step in event.children})
 
     words = Words(seed, empty=0.0)
-    kind = {"trees": trees, "in_flight": in_flight} if strategy == "mcts" else {"strategy": strategy, "adaptive": True, "least_gain": 0.0}
+    kind = {"trees": trees, "in_flight": in_flight, "first_candidates": 0} if strategy == "mcts" else {"strategy": strategy, "adaptive": True, "least_gain": 0.0}
     (result,) = search(["q"], words, rollouts=rollouts, candidates=3, progress=progress, **kind)
     assert {node.tag: (node.text, node.score) for node in result.tree if node.parent is not None} == told
     if strategy == "mcts":

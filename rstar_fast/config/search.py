@@ -16,6 +16,7 @@ from rstar_fast.types import InvalidInput
 # Settings that earlier versions did not have, and did not record: see SearchConfig.recorded.
 _LATER = ("strategy", "first_candidates", "trees", "aggregate", "budget", "run_budget", "adaptive", "least_gain")
 _MOST_SOLUTIONS = 2**14  # where a root is asked for all at once
+_FIRST = 2  # candidates that are sampled first at inference
 # What the counters and blocks of the C++ forest hold (csrc/node.h, arena.h).
 _MOST = {"rollouts": 2**31, "candidates": 2**14, "max_depth": 60_000, "in_flight": 2**14}
 
@@ -65,7 +66,8 @@ class SearchConfig(Mapped):
       candidates: steps sampled per expansion, 1 to 16384. Of "beam" and "dvts" the width of a beam: rollouts / candidates beams go
         on at a time, and candidates must divide rollouts. Of no effect where solutions are independent samples.
       first_candidates: of the candidates of an expansion of the tree search, those that are sampled first; the others only where
-        these are not all one step. 0 to 16384; 0: all at once.
+        these are not all one step. 0 to 16384; 0: all at once. None: 2 with annotation "inference", where a policy that is sure
+        would say the same again and again; all with the others, whose trees are learned from.
       trees: independent trees of a problem with strategy "mcts", >= 1; `rollouts` is the total over them, and they become one tree
         under one root.
       max_depth: most steps in a trajectory, 1 to 60000.
@@ -102,7 +104,7 @@ class SearchConfig(Mapped):
     strategy: Strategy = Strategy.MCTS
     rollouts: int = 16
     candidates: int = 8
-    first_candidates: int = 0
+    first_candidates: int | None = None
     trees: int = 1
     max_depth: int = 16
     c: float = 2.0
@@ -136,7 +138,8 @@ class SearchConfig(Mapped):
             "batch_leaves",
         ):
             check_integer(name, getattr(self, name), 1, _MOST.get(name))
-        check_integer("first_candidates", self.first_candidates, 0, _MOST["candidates"])
+        if self.first_candidates is not None:
+            check_integer("first_candidates", self.first_candidates, 0, _MOST["candidates"])
         check_integer("seed", self.seed, 0)
         for name in ("c", "virtual_loss"):
             check_real(name, getattr(self, name))
@@ -153,6 +156,13 @@ class SearchConfig(Mapped):
     def needs_scorer(self) -> bool:
         """Whether the PPM is asked."""
         return self.annotation.needs_scorer and self.strategy.uses_ppm
+
+    @property
+    def sampled_first(self) -> int:
+        """`first_candidates`, where None has its meaning."""
+        if self.first_candidates is not None:
+            return self.first_candidates
+        return _FIRST if self.annotation is Annotation.INFERENCE and self.behaviour is Behaviour.DEFAULT else 0
 
     @property
     def solutions(self) -> int:

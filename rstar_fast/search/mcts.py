@@ -137,7 +137,7 @@ class TreeSearch:
                     continue
                 record = problem.records.get(node, _EMPTY)
                 leaf = Leaf(
-                    Partial(problem.problem, solution), record, depth, self._config.candidates, self._config.first_candidates
+                    Partial(problem.problem, solution), record, depth, self._config.candidates, self._config.sampled_first
                 )
                 claims.append(Claim(ticket, problem, number, node, leaf))
                 self._ground.handed_out(claims[-1])
