@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from rstar_fast.config import Annotation
 from rstar_fast.evolution import EvolutionConfig, measuring, nano, plan, rounds, stages, summarise, summary
 from rstar_fast.evolution.config import PAPER_ROUNDS, may_change, read_settings, recorded_settings
 from rstar_fast.evolution.page import tables, write_page
-from rstar_fast.evolution.stages import Stage, opened
+from rstar_fast.evolution.stages import Records, Stage, opened
 from rstar_fast.evolution.summary import digests_of
-from rstar_fast.nano import BOOTSTRAP, FLUENT_LEVELS, LEVELS, WORKED_LEVELS, generate
+from rstar_fast.nano import BOOTSTRAP, FLUENT_LEVELS, LEVELS, POLICY, WORKED_LEVELS, generate
 from rstar_fast.nano.lessons import read_last, worked
 from rstar_fast.training import nano as bootstrap
 from rstar_fast.types import Candidate, InvalidInput, Problem, RstarError
@@ -123,7 +124,7 @@ def test_a_problem_without_a_key_or_in_both_files_is_refused(tmp_path: Path) -> 
 
 
 def test_a_plan_counts_what_the_rounds_would_take(tmp_path: Path) -> None:
-    files = problem_files(tmp_path, train=40)
+    files = problem_files(tmp_path, train=40) | {"base": str(POLICY)}
     small = plan({**files, "rounds": [{"search": {"rollouts": 2, "candidates": 4}}], "control": False})
     assert [stage.name for stage in small.stages] == [
         *("search", "extract", "policy", "heldout-search", "heldout-extract", "ppm", "greedy", "samples", "evaluation")
@@ -133,6 +134,25 @@ def test_a_plan_counts_what_the_rounds_would_take(tmp_path: Path) -> None:
     assert small.tokens == sum(stage.tokens for stage in small.stages) and small.steps > 0 and small.disk > 0
     names = [(stage.round, stage.name) for stage in plan(files).stages]
     assert (1, "control") not in names and (2, "control") in names and (4, "search-3") in names
+
+
+def test_a_plan_counts_what_trainings_take(tmp_path: Path) -> None:
+    files = problem_files(tmp_path, train=40) | {"base": str(POLICY)}
+    (tmp_path / "more.jsonl").write_text(nano._problems(generate("train", 10, 4)), "utf-8")
+    later = {"problems": str(tmp_path / "more.jsonl"), "earlier": 1, "ppm_training": {"lora": True, "lora_rank": 2}}
+    found = {(s.round, s.name): s for s in plan({**files, "rounds": [{"policy_training": {"epochs": 3}}, later]}).stages}
+    checkpoint = (POLICY / "model.safetensors").stat().st_size
+    for key in ((1, "policy"), (1, "ppm"), (2, "control")):
+        assert found[key].disk == pytest.approx(checkpoint, rel=0.02)
+        assert found[key].states > found[key].disk
+    assert found[1, "policy"].trained == 40 * 3 * 2 * (100 + 6 * 60) and found[2, "control"].trained == found[2, "policy"].trained
+    assert found[2, "policy"].trained == 50 * 2 * 2 * (100 + 6 * 60)  # two epochs, and the first round's problems too
+    assert 0 < found[2, "ppm"].states < found[1, "ppm"].states / 4 and found[1, "ppm"].trained > 0
+    assert all(not s.trained and not s.states for s in found.values() if s.name not in ("policy", "ppm", "control"))
+    whole = plan(files)
+    assert whole.states == max(s.states for s in whole.stages) and whole.trained == sum(s.trained for s in whole.stages)
+    with pytest.raises(InvalidInput, match="there is no policy checkpoint at .*nowhere"):
+        plan({**files, "base": str(tmp_path / "nowhere")})
 
 
 def test_recorded_settings_are_read_back() -> None:
@@ -160,11 +180,77 @@ def test_recorded_settings_are_read_back() -> None:
         ("base", {(1, "search")}, False),
         ("base_data", {(1, "policy")}, True),
         ("seed", {(1, "search")}, False),
+        ("problems", {(1, "search")}, False),
+        ("heldout", {(1, "policy")}, True),
         ("files.train.jsonl", {(1, "search")}, False),
+        ("files.more.jsonl", {(1, "search"), (1, "control")}, True),
+        ("files.more.jsonl", {(1, "search"), (2, "search")}, False),
+        ("files.heldout.jsonl", {(1, "search"), (1, "policy")}, True),
+        ("files.heldout.jsonl", {(1, "heldout-search")}, False),
+        ("files.base.jsonl", {(1, "evaluation")}, True),
+        ("files.base.jsonl", {(1, "control")}, False),
     ],
 )
-def test_what_is_not_used_yet_may_be_changed(name: str, done: set[tuple[int, str]], expected: bool) -> None:
-    assert may_change(name, lambda k, stage: (k, stage) in done) is expected
+def test_what_is_not_used_yet_may_be_changed(tmp_path: Path, name: str, done: set[tuple[int, str]], expected: bool) -> None:
+    config = EvolutionConfig.from_mapping({**FILES, "base_data": "base.jsonl", "rounds": [{}, {"problems": "more.jsonl"}]})
+    records = done_in(tmp_path, done)
+    assert may_change(name, config, records) is expected
+    if name == "base":
+        assert may_change(name, dataclasses.replace(config, bootstrap="x"), records)
+        assert not may_change(name, dataclasses.replace(config, bootstrap="x"), done_in(tmp_path, {(1, "policy")}))
+
+
+def done_in(folder: Path, done: set[tuple[int, str]]) -> Records:
+    records = Records(folder)
+    for k, name in done:
+        records.do(stage(name, dict, k))
+    return records
+
+
+def test_a_search_that_has_begun_keeps_its_settings_until_it_is_done(tmp_path: Path) -> None:
+    config = EvolutionConfig.from_mapping({**FILES, "rounds": [{}, {"again": [9]}]})
+    records = done_in(tmp_path, {(1, "search")})
+    run = tmp_path / "round-2" / "search"
+    run.mkdir(parents=True)
+    assert may_change("rounds.2.search.candidates", config, records) and may_change("engine", config, records)
+    (run / "manifest.json").touch()
+    assert not any(may_change(name, config, records) for name in ("rounds.2.search.candidates", "engine"))
+    assert may_change("rounds.2.again.1", config, records)
+    assert may_change("engine", config, done_in(tmp_path, {(2, "search")}))
+
+
+def begun(folder: Path, config: EvolutionConfig, asked: EvolutionConfig) -> None:
+    """Goes on in a folder of one evolution with the settings of another."""
+    for settings in (config, asked):
+        with opened(folder, recorded_settings(settings, digests_of(settings)), lambda name, records, of=settings: may_change(name, of, records)):
+            pass
+
+
+def test_files_that_are_not_read_yet_may_come_later(tmp_path: Path) -> None:
+    config = EvolutionConfig.from_mapping({**problem_files(tmp_path), "rounds": PAPER_ROUNDS[:2]})
+    out = tmp_path / "e"
+    begun(out, config, config)
+    done_in(out, {(1, "search"), (1, "policy")})
+    for name in ("base, of 1 = all.jsonl", "more problems.jsonl"):
+        (tmp_path / name).write_text((tmp_path / "train.jsonl").read_text("utf-8").splitlines()[0], "utf-8")
+    more = dataclasses.replace(config.rounds[1], problems=str(tmp_path / "more problems.jsonl"))
+    later = dataclasses.replace(config, base_data=str(tmp_path / "base, of 1 = all.jsonl"), rounds=(config.rounds[0], more))
+    begun(out, config, later)
+    (tmp_path / "more problems.jsonl").write_text("other", "utf-8")
+    begun(out, later, later)  # its digest is another
+    done_in(out, {(2, "search")})
+    (tmp_path / "base, of 1 = all.jsonl").write_text("other", "utf-8")
+    begun(out, later, later)
+    done_in(out, {(1, "control")})
+    (tmp_path / "base, of 1 = all.jsonl").write_text("others", "utf-8")
+    with pytest.raises(InvalidInput, match=r"was begun with files..*base, of 1 = all.jsonl='\w+', not files..*, and that is in"):
+        begun(out, later, later)
+    (tmp_path / "base, of 1 = all.jsonl").write_text("other", "utf-8")
+    with pytest.raises(InvalidInput, match=r"without rounds.2.problems, and that is in what is done or begun"):
+        begun(out, later, config)
+    (tmp_path / "more problems.jsonl").write_text("others", "utf-8")
+    with pytest.raises(InvalidInput, match=r"was begun with files..*more problems.jsonl='\w+', not files..*, and that is in what is done or begun"):
+        begun(out, later, later)
 
 
 # --- the state machine -----------------------------------------------------------------------------------------------
@@ -223,7 +309,7 @@ def test_an_evolution_goes_on_with_its_own_settings_only(tmp_path: Path) -> None
         pass
     with opened(folder, {"seed": 1, "search": {"rollouts": 8}}):
         pass
-    with pytest.raises(InvalidInput, match="was begun with search.rollouts=8, not search.rollouts=9, and that is in what is done: continue it"), opened(
+    with pytest.raises(InvalidInput, match="was begun with search.rollouts=8, not search.rollouts=9, and that is in what is done or begun: continue it"), opened(
         folder, {"seed": 1, "search": {"rollouts": 9}}
     ):
         pass
@@ -352,6 +438,28 @@ def test_the_page_shows_the_numbers_and_stands_alone(recorded: Path) -> None:
     data = json.loads((recorded / "summary.json").read_text("utf-8"))
     assert data["rounds"][1]["measures"]["greedy"]["all"] == {"share": 0.8, "low": 0.584, "high": 0.9193, "of": 20}
     assert all(len(row) == len(rows[0]) for _, rows in tables(summarise(recorded)) for row in rows)
+
+
+def test_the_plot_shows_the_ppm_and_what_was_spent(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    monkeypatch.setattr("matplotlib.figure.Figure", lambda **settings: figures.append(figure(**settings)) or figures[-1])
+    found = summarise(recorded)
+    write_page(found)
+    write_page(dataclasses.replace(found, frontier=("3",)))
+    for drawn, extra in zip(figures, (0, 1), strict=True):
+        axes = {axis.get_title(): axis for axis in drawn.axes}
+        assert len(axes) == 4 + extra + 1  # and the hours' axis, which has no title
+        (errorbar,) = axes["PPM on pairs of held-out problems"].containers
+        assert errorbar[0].get_ydata().tolist() == [0.9, 0.9] and errorbar.get_label() == "all pairs"
+        assert axes["spent"].lines[0].get_ydata().tolist() == [r.tokens for r in found.rounds]
+        assert axes[""].lines[0].get_ydata().tolist() == [r.hours for r in found.rounds]
+
+
+def test_a_page_without_matplotlib_says_so(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    page = write_page(summarise(recorded)).read_text("utf-8")
+    assert page.count("There is no plot: matplotlib is not installed") == 1 and not (recorded / "summary.png").exists()
 
 
 def test_an_evolution_that_has_just_begun_has_a_summary(tmp_path: Path) -> None:

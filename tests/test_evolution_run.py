@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
@@ -22,13 +25,15 @@ from typer.testing import CliRunner
 import rstar_fast
 from rstar_fast import evolution
 from rstar_fast.cli import app
-from rstar_fast.evolution import EvolutionConfig, nano
+from rstar_fast.evolution import EvolutionConfig, api, nano, rounds
 from rstar_fast.evolution.rounds import Rounds, problems_of
 from rstar_fast.evolution.stages import Records, Stage
 from rstar_fast.nano import POLICY, generate
-from rstar_fast.types import InvalidInput, RstarError
+from rstar_fast.storage import load_run
+from rstar_fast.types import Finished, InvalidInput, RstarError, TrainingDiverged
 
 KILLS = int(os.environ.get("RSTAR_FAST_KILLS", "5"))
+SEED = int(os.environ.get("RSTAR_FAST_SEED", "5"))
 _PRELOADED = ["torch", "transformers", "trl", "datasets", "peft", "accelerate", "rstar_fast.evolution", "rstar_fast.search", "rstar_fast.training.policy"]
 
 pytestmark = [
@@ -107,6 +112,46 @@ def test_every_round_leaves_models_that_transformers_loads_and_a_page(undisturbe
     assert data["round-1/data/sft.parquet"] and data["round-1/data/pairs.parquet"]
 
 
+def test_each_run_has_the_models_and_the_seed_of_its_round(undisturbed: tuple[Path, Path]) -> None:
+    files, out = undisturbed
+    base = str(files / "base")
+    first, second = ({name: str(out / f"round-{k}" / name) for name in ("policy", "ppm", "control")} for k in (1, 2))
+    # Name -> policy, PPM, seed, rollouts.
+    expected = {
+        "round-1/search": (base, None, 57, 4),
+        "round-1/heldout-search": (base, None, 53, 4),
+        "round-1/greedy": (first["policy"], None, 54, 1),
+        "round-1/samples": (first["policy"], None, 55, 3),
+        "round-1/evaluation": (first["policy"], first["ppm"], 56, 2),
+        "round-1/control-greedy": (first["control"], None, 54, 1),
+        "round-1/control-evaluation": (first["control"], first["ppm"], 56, 2),
+        "round-2/search": (first["policy"], first["ppm"], 107, 4),
+        "round-2/search-2": (first["policy"], first["ppm"], 108, 5),
+        "round-2/heldout-search": (first["policy"], first["ppm"], 103, 4),
+        "round-2/greedy": (second["policy"], None, 104, 1),
+        "round-2/samples": (second["policy"], None, 105, 3),
+        "round-2/evaluation": (second["policy"], second["ppm"], 106, 2),
+        "round-2/control-greedy": (second["control"], None, 104, 1),
+        "round-2/control-evaluation": (second["control"], first["ppm"], 106, 2),
+    }
+    found = {}
+    for path in out.glob("round-*/*/manifest.json"):
+        told = json.loads(path.read_text())["settings"]
+        rollouts = 1 if told["search"].get("strategy") == "greedy" else told["search"]["rollouts"]
+        found[str(path.parent.relative_to(out))] = (told["policy"], told["ppm"], told["search"]["seed"], rollouts)
+    assert found == expected
+    trained = {path.parent.name: json.loads(path.read_text())["policy"] for path in out.glob("round-2/*/training.json")}
+    assert trained == {"policy": base, "ppm": second["policy"], "control": first["policy"]}
+
+
+def test_a_second_pass_searches_what_the_first_left_unsolved(undisturbed: tuple[Path, Path]) -> None:
+    _, out = undisturbed
+    first, again = (list(load_run(out / "round-2" / name)) for name in ("search", "search-2"))
+    unsolved = {result.problem.id for result in first if not any(trajectory.correct for trajectory in result.trajectories)}
+    assert 0 < len(unsolved) < len(first) == 6
+    assert {result.problem.id for result in again} == unsolved
+
+
 def test_the_control_is_trained_as_long_as_the_policy(undisturbed: tuple[Path, Path]) -> None:
     _, out = undisturbed
     for k in (1, 2):
@@ -128,20 +173,31 @@ def test_killed_at_random_instants_it_ends_with_the_same_data(undisturbed: tuple
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     out, settings = tmp_path / "killed", settings_in(files)
-    instants = random.Random(KILLS)
-    seconds = sum(json.loads(path.read_text())["seconds"] for path in whole.glob("round-*/records/*.json"))
+    in_order = sorted(whole.glob("round-*/records/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    seconds = [json.loads(path.read_text())["seconds"] for path in in_order]
+    chance = random.Random(SEED)
+    # Instants of the undisturbed evolution, as how many stages are done and seconds from there on: on a machine that is faster or
+    # slower than it was then they come all the same. None is in the last stage, which might be over before.
+    instants = sorted(chance.uniform(0.0, sum(seconds[:-1])) for _ in range(KILLS))
     kills = 0
     while True:
         process = context.Process(target=rstar_fast.evolve, args=(settings, str(out)))
         process.start()
-        process.join(instants.uniform(0.2, 2.0) * seconds / KILLS if kills < KILLS else None)
+        if kills < KILLS:
+            ends = list(itertools.accumulate(seconds))
+            stages = bisect.bisect_right(ends, instants[kills])
+            while process.exitcode is None and len(list(out.glob("round-*/records/*.json"))) < stages:
+                process.join(0.05)
+            process.join(instants[kills] - (ends[stages - 1] if stages else 0.0))
+        else:
+            process.join()
         if process.exitcode is not None:
             break
         process.kill()
         process.join()
         kills += 1
-    assert process.exitcode == 0 and kills > 0
-    print(f"killed {kills} times in some {seconds:.0f} s")
+    print(f"seed {SEED}: killed {kills} times in some {sum(seconds):.0f} s")
+    assert process.exitcode == 0 and kills == KILLS
     expected, found = data_of(whole), data_of(out)
     assert found.keys() == expected.keys()
     for name, rows in expected.items():
@@ -195,6 +251,191 @@ def test_a_base_that_is_not_there_is_told_before_the_search(undisturbed: tuple[P
     assert not (tmp_path / "e").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "role", "sentence"),
+    [
+        ("T5", "base", "the policy .*T5' is no causal language model: give one such as Qwen2, Llama or Phi-3"),
+        ("T5", "bootstrap", "the policy .*T5' is no causal language model"),
+        ("Mamba", "base", "the policy .*Mamba' cannot be the body of a PPM"),
+        ("Bloom", "base", "the PPM is a BloomForSequenceClassification, whose attention transformers does not let one choose"),
+    ],
+)
+def test_a_model_of_a_wrong_architecture_is_told_before_the_search(
+    undisturbed: tuple[Path, Path], tmp_path: Path, kind: str, role: str, sentence: str
+) -> None:
+    files, _ = undisturbed
+    folder = tmp_path / kind
+    getattr(transformers, f"{kind}Config")().save_pretrained(folder)  # no weights: none are read
+    AutoTokenizer.from_pretrained(POLICY).save_pretrained(folder)
+    settings = settings_in(files) | {"bootstrap": str(files / "base"), role: str(folder)}
+    with pytest.raises(InvalidInput, match=sentence):
+        rstar_fast.evolve(settings, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_packing_is_checked_before_the_search(undisturbed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, _ = undisturbed
+    settings = settings_in(files)
+
+    def refuse(model: torch.nn.Module) -> None:
+        raise InvalidInput(f"no packing of {type(model).__name__} on {next(model.parameters()).device}")
+
+    monkeypatch.setattr(api, "check_packing", refuse)
+    with pytest.raises(InvalidInput, match=r"no packing of \w+ForCausalLM on meta"):
+        rstar_fast.evolve(settings, tmp_path / "e")
+    settings["policy_training"] |= {"packing": False}
+    with pytest.raises(Stop):
+        rstar_fast.evolve(settings, tmp_path / "e", progress=stop)
+
+
+# --- what goes wrong in the middle -----------------------------------------------------------------------------------
+
+
+LEARNED = ("search", "extract", "data", "policy", "heldout-search", "heldout-extract", "heldout-data", "ppm")
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(*_: Any) -> None:
+    raise Stop
+
+
+def as_far_as(whole: Path, out: Path, *stages: str) -> Path:
+    """A copy of an evolution that has come to the end of some stages of its first round."""
+    for name in ("evolution.json", *(f"round-1/{part}" for stage in stages for part in (stage, f"records/{stage}.json"))):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        if (whole / name).is_dir():
+            shutil.copytree(whole / name, out / name)
+        elif (whole / name).exists():  # the folder of `extract` is `data`
+            shutil.copyfile(whole / name, out / name)
+    return out
+
+
+def goes_on(settings: dict[str, Any], out: Path, until: str) -> list[str]:
+    """The stages that an evolution does before it is stopped at the end of one."""
+    done: list[str] = []
+
+    def note(stage: Stage, record: Any, before: bool) -> None:
+        if not before:
+            done.append(stage.name)
+        if stage.name == until:
+            raise Stop
+
+    with pytest.raises(Stop):
+        rstar_fast.evolve(settings, out, done=note)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("engine", {"engine": "vllm"}), ("rounds.1.search.candidates", {"search": {"candidates": 3, "rollouts": 4, "max_depth": 12}})],
+)
+def test_in_the_middle_of_a_search_its_settings_stay(undisturbed: tuple[Path, Path], tmp_path: Path, name: str, change: dict[str, Any]) -> None:
+    files, _ = undisturbed
+    settings = settings_in(files)
+    with pytest.raises(Stop):
+        rstar_fast.evolve(settings, tmp_path / "e", progress=lambda stage, event: stop() if isinstance(event, Finished) else None)
+    with pytest.raises(InvalidInput, match=rf"was begun with {name}=.*, and that is in what is done or begun: continue it with the same"):
+        rstar_fast.evolve(settings | change, tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("extraction", "sentence"),
+    [
+        ({"trajectories": 0}, "round 1 found no solutions for the policy: let its extraction keep more"),
+        ({"mix": {"easy": 0, "medium": 0, "hard": 0}}, "round 1 found no solutions for the policy"),
+        ({"min_margin": 2, "min_edit_distance": 10_000}, "round 1 found no pairs for the PPM: .* a lower min_margin or min_edit_distance"),
+    ],
+)
+def test_an_extraction_that_trains_nothing_is_told_before_the_trainings(
+    undisturbed: tuple[Path, Path], tmp_path: Path, extraction: dict[str, Any], sentence: str
+) -> None:
+    files, whole = undisturbed
+    out = as_far_as(whole, tmp_path / "e", "search")
+    settings = settings_in(files)
+    with pytest.raises(RstarError, match=sentence):
+        rstar_fast.evolve(settings | {"extraction": extraction}, out)
+    assert not (out / "round-1" / "policy").exists()
+    again = [{"again": [6]}, *settings["rounds"][1:]]  # the one advice
+    assert goes_on(settings | {"rounds": again, "extraction": extraction | {"mix": {"hard": 0.5}}}, out, "search-2") == ["search-2"]
+    assert goes_on(settings | {"rounds": again}, out, "extract") == ["extract"]  # the other
+
+
+def test_a_round_that_solved_nothing_goes_on_with_another_pass(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+    files, whole = undisturbed
+    out = as_far_as(whole, tmp_path / "e", "search")
+    path = out / "round-1" / "records" / "search.json"
+    searched = json.loads(path.read_text())
+    path.write_text(json.dumps(searched | {"solved": 0, "unsolved": [json.loads(line)["id"] for line in (files / "train.jsonl").read_text().splitlines()]}))
+    settings = settings_in(files)
+    with pytest.raises(RstarError, match="round 1 solved no problem: add a pass with more rollouts to its `again`, and the same command goes on"):
+        rstar_fast.evolve(settings, out)
+    settings["rounds"][0] = {"again": [6]}
+    assert goes_on(settings, out, "extract") == ["search-2", "extract"]
+
+
+def test_a_policy_that_diverges_goes_on_with_a_lower_rate(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+    files, whole = undisturbed
+    out = as_far_as(whole, tmp_path / "e", "search", "extract", "data")
+    settings = settings_in(files)
+    settings["policy_training"] |= {"learning_rate": 1e38, "warm_up": 0.5, "epochs": 6}
+    with pytest.raises(TrainingDiverged, match="round 1, policy: .* here, give the round's policy_training a lower learning_rate"):
+        rstar_fast.evolve(settings, out)
+    states = list((out / "round-1" / "policy" / ".training").glob("checkpoint-*/complete"))
+    assert states  # without the removal it would go on from them, or refuse
+    settings["policy_training"] |= {"learning_rate": 1e-4}
+    assert goes_on(settings, out, "policy") == ["policy"]
+    assert json.loads((out / "round-1" / "policy" / "training.json").read_text())["learning_rate"] == 1e-4
+    assert not list((out / "round-1").glob(".policy*"))
+
+
+@pytest.mark.parametrize("name", ["greedy", "samples"])
+def test_a_measurement_that_was_killed_goes_on(undisturbed: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    files, whole = undisturbed
+    out = as_far_as(whole, tmp_path / "e", *LEARNED, *(["greedy"] if name == "samples" else []))
+    settings = settings_in(files)
+    seen: list[bool] = []
+
+    def kill(stage: Stage, event: Any) -> None:
+        if isinstance(event, Finished):
+            seen.append(event.restored)
+            if len(seen) == 3:
+                raise Stop
+
+    with pytest.raises(Stop):
+        rstar_fast.evolve(settings, out, progress=kill)
+    restored: list[bool] = []
+    with pytest.raises(Stop):
+        rstar_fast.evolve(
+            settings,
+            out,
+            progress=lambda stage, event: restored.append(event.restored) if isinstance(event, Finished) else None,
+            done=lambda stage, record, before: stop() if stage.name == name else None,
+        )
+    assert sorted(restored) == [False] * 3 + [True] * 3 and seen == [False] * 3
+    record = json.loads((out / "round-1" / "records" / f"{name}.json").read_text())
+    expected = json.loads((whole / "round-1" / "records" / f"{name}.json").read_text())
+    assert record | {"seconds": 0} == expected | {"seconds": 0}
+
+
+def test_a_control_that_diverges_is_left_out(undisturbed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, whole = undisturbed
+    out = as_far_as(whole, tmp_path / "e", *LEARNED, "greedy", "samples", "evaluation")
+    settings = settings_in(files)
+
+    def diverge(*_: Any, **__: Any) -> None:
+        raise TrainingDiverged("the loss became nan in update 1")
+
+    monkeypatch.setattr(rounds, "train_policy", diverge)
+    with pytest.raises(TrainingDiverged, match="round 1, control: the loss became nan in update 1; here, give control: false, and the same command"):
+        rstar_fast.evolve(settings, out)
+    with pytest.raises(Stop):  # the second round begins
+        rstar_fast.evolve(settings | {"control": False}, out, progress=stop)
+    assert (out / "round-2").exists()
+
+
 # --- trainings by a launcher -----------------------------------------------------------------------------------------
 
 
@@ -216,7 +457,10 @@ def test_a_launcher_trains_as_this_process_does(undisturbed: tuple[Path, Path], 
 
 @pytest.mark.parametrize(
     ("launcher", "sentence"),
-    [(["false"], "round 1, policy: the launcher ended with status 1"), (["no such command"], "launcher 'no such command' cannot be started")],
+    [
+        (["false"], "round 1, policy: the launcher ended with status 1; .* Where the training diverged, give the round's policy_training"),
+        (["no such command"], "launcher 'no such command' cannot be started"),
+    ],
 )
 def test_a_launcher_that_fails_is_told(undisturbed: tuple[Path, Path], tmp_path: Path, launcher: list[str], sentence: str) -> None:
     files, _ = undisturbed

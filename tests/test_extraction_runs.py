@@ -16,8 +16,10 @@ from stored_trees import Step, result, right, stored, ungraded, wrong
 
 import rstar_fast
 from rstar_fast import Difficulty, ExtractionConfig, InvalidInput, Partial, RstarError, SearchResult, Terminal, Tree, steps
-from rstar_fast.extraction import api, files, read_reference_pairs, read_reference_sft
+from rstar_fast.extraction import api, files
 from rstar_fast.storage import Run, export_reference_trees, import_reference_trees, load_run, read_reference_trees
+from rstar_fast.training.datasets import read_table
+from rstar_fast.training.reference import read_reference_pairs, read_reference_sft
 from rstar_fast.types import Failure, FailureKind
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -287,6 +289,10 @@ def test_the_references_files_go_in_and_out(mode: str, tmp_path: Path) -> None:
     assert [[row[name] for name in names] for row in read] == [[row[name] for name in names] for row in ours]
     read = list(read_reference_sft(tmp_path / "a" / "sft.json"))
     assert read == [{name: row[name] for name in ("prompt", "completion")} for row in rows(tmp_path / "ours", "sft")]
+    assert read_table(tmp_path / "a" / "sft.json", ("prompt", "completion")).to_pylist() == read
+    table = read_table(tmp_path / "a" / "pairs.json", ("prompt", "chosen", "rejected"), ("group",))
+    assert table.select(["prompt", "chosen", "rejected"]).to_pylist() == [{name: row[name] for name in names[:3]} for row in ours]
+    assert sorted(Counter(table["group"].to_pylist()).values()) == sorted(Counter(row["group"] for row in ours).values())
 
 
 def test_inference_trees_of_the_reference_have_no_verdicts(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny_models
+from stored_trees import result, right, stored, wrong
 from trainings import losses, write
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from typer.testing import CliRunner
@@ -49,6 +50,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_reference_s_files_are_trained_on_as_ours_are(folder: Path, tmp_path: Path) -> None:
+    runs = stored(tmp_path / "run", *(result(f"{n} + 1", [right(f"a = {n}\n"), wrong(f"b = {n}\n")]) for n in range(4)))
+    for name, kind in (("ours", "jsonl"), ("theirs", "reference")):
+        assert run("extract", runs, "--out", tmp_path / name, "--format", kind).exit_code == 0
+    suffix = {"ours": "jsonl", "theirs": "json"}
+    for name in ("ours", "theirs"):
+        common = ("--policy", folder / "qwen2", "--epochs", "1", "--learning-rate", "0.001")
+        for command, data in (("train-policy", "sft"), ("train-ppm", "pairs")):
+            done = run(command, tmp_path / name / f"{data}.{suffix[name]}", *common, "--out", tmp_path / f"{name}-{data}")
+            assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "theirs-pairs" / "log.jsonl").read_text().splitlines()[0])["pairs"] == 8  # of steps, of solutions
+    # Their solutions have no white space at the ends; pairs are as ours.
+    assert losses(tmp_path / "theirs-pairs") == losses(tmp_path / "ours-pairs") and losses(tmp_path / "theirs-sft")
 
 
 def test_a_policy_and_then_a_ppm_are_trained(folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from tiny_models import make_policy, nano_tokenizer, tokenizer_without_markers
 from trainings import killed_when_saved, log, losses, same, write
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -173,14 +174,27 @@ def test_the_checkpoint_loads_plainly_with_markers_and_adapters_merged(data: Pat
     assert result is not None
 
 
-def test_adapters_do_not_train_tied_embeddings(data: Path, tmp_path: Path) -> None:
-    policy = make_policy("qwen2, tied", tmp_path / "policy", tokenizer_without_markers(tmp_path))
-    with pytest.raises(
-        InvalidInput, match="the policy lacks 7 markers of steps, and adapters do not train its embeddings, which are tied"
-    ):
-        train_policy(data, tmp_path / "out", policy=str(policy), lora=True)
-    tied = make_policy("qwen2, tied", tmp_path / "with")
-    assert losses(train_policy(data, tmp_path / "fine", policy=str(tied), lora=True, **FAST))[2] < 20
+@pytest.mark.parametrize("bf16", [False, True])
+def test_adapters_train_the_new_rows_of_tied_embeddings(data: Path, tmp_path: Path, bf16: bool) -> None:
+    tokenizer = tokenizer_without_markers(tmp_path)
+    policy = make_policy("qwen2, tied", tmp_path / "policy", tokenizer)
+    old, new = len(tokenizer), add_markers(tokenizer)
+    settings = FAST | {"learning_rate": 0.01, "save_minutes": 0, "lora": True, "bf16": bf16}
+    out = train_policy(data, tmp_path / "out", policy=str(policy), **settings)
+    assert losses(out)[2] < losses(out)[0]
+    assert not any("adapter" in path.name for path in out.iterdir())
+    model, told = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"]
+    assert not any("lora" in name or "token_adapter" in name for name in load_file(out / "model.safetensors"))
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings is model.get_output_embeddings().weight
+    before = models.make_policy(str(policy), new).get_input_embeddings().weight
+    assert torch.equal(embeddings[:old], before[:old])
+    assert ((embeddings[new] - before[new]).abs().amax(1) > 1e-3).all()
+    assert len({tuple(row.tolist()) for row in embeddings[new]}) == len(new)  # all began alike
+    stopped_after(data, tmp_path / "cut", str(policy), 2, settings)
+    train_policy(data, tmp_path / "cut", policy=str(policy), **settings)
+    assert same(AutoModelForCausalLM, tmp_path / "cut", out)
 
 
 def test_the_checkpoint_has_the_policy_s_dtype(data: Path, qwen2: str, tmp_path: Path) -> None:
@@ -263,6 +277,14 @@ def test_what_is_done_is_not_done_again_and_what_differs_is_told(data: Path, qwe
         train_policy(other, out, policy=qwen2, **FAST | {"epochs": 1})
 
 
+def test_what_a_kill_left_beside_a_checkpoint_goes_with_the_next_call(data: Path, qwen2: str, tmp_path: Path) -> None:
+    settings = FAST | {"epochs": 1}
+    out = train_policy(data, tmp_path / "p", policy=qwen2, **settings)
+    (tmp_path / ".p.partial-killed" / ".training" / "checkpoint-1").mkdir(parents=True)
+    train_policy(data, out, policy=qwen2, **settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
 def test_a_half_written_state_is_not_gone_on_from(data: Path, qwen2: str, tmp_path: Path) -> None:
     settings = FAST | {"save_minutes": 0}
     stopped_after(data, tmp_path / "p", qwen2, 1, settings)
@@ -329,7 +351,11 @@ def test_a_full_disk_is_one_sentence_and_the_training_goes_on(
         ("none.jsonl", None, "there is no file .*none.jsonl: give a dataset"),
         ("empty.jsonl", "", "empty.jsonl is empty: give a dataset with at least one row"),
         ("blank.jsonl", "\n\n", "blank.jsonl (has no rows|cannot be read)"),
-        ("rows.csv", "prompt,completion", "rows.csv is no dataset: give a file whose name ends in .parquet or .jsonl"),
+        ("rows.csv", "prompt,completion", "rows.csv is no dataset: give a file whose name ends in .parquet, .jsonl or .json"),
+        ("sft.json", '{"query": "a"}', "sft.json holds no list: give a list as microsoft/rStar's scripts write it"),
+        ("sft.json", '[{"query": "a"}]', "sft.json, row 1: it has no 'response'; give rows as"),
+        ("sft.json", "[]", "sft.json has no rows: give a dataset with at least one"),
+        ("sft.json", '[{"query": "\\ud800", "response": "b"}]', "sft.json cannot be read: .*surrogates"),
         ("rows.parquet", "not parquet", "rows.parquet cannot be read: "),
         ("rows.jsonl", '{"prompt": 1', "rows.jsonl cannot be read: "),
         ("rows.jsonl", '{"prompt": "a"}', "has no column 'completion', only prompt: give a dataset with prompt, completion"),

@@ -283,6 +283,16 @@ def test_the_evaluation_counts_pairs_by_kind_and_depth(folder: Path, tmp_path: P
         )
         assert measured["low"] <= measured["accuracy"] <= measured["high"]
     assert found["pairs"]["all"]["problems"] == 8 and found["left_out"] == 0
+    assert sorted(found["calibration_by_depth"]) == ["0", "1", "2"]
+    for depth, measured in found["calibration_by_depth"].items():
+        of_depth = [row for row in HELD_OUT if not row["final"] and row["depth"] == int(depth)]
+        chosen = {(row["prompt"], row["chosen"]): 1.0 for row in of_depth}
+        steps_of_depth = {(row["prompt"], row["rejected"]): 0.0 for row in of_depth} | chosen
+        with torch.inference_mode():
+            rewards = np.array([float(one_by_one(model, [prompt + text])[0]) for prompt, text in steps_of_depth])
+        probability = (1 + np.tanh(rewards / 5.0)) / 2
+        assert measured["steps"] == len(steps_of_depth)
+        assert measured["brier"] == pytest.approx(np.mean((probability - list(steps_of_depth.values())) ** 2), abs=1e-5)
 
 
 def test_calibration_is_measured_over_bins() -> None:

@@ -117,13 +117,19 @@ _SAID = {"solved": "solved", "solutions": "solutions", "pairs": "pairs", "update
 
 def _show_plan(plan: Any) -> None:
     table = Table(box=None, pad_edge=False)
-    for name in ("round", "stage", "what", "tokens", "steps run", "disk"):
-        table.add_column(name, justify="right" if name in ("tokens", "steps run", "disk") else "left", no_wrap=name != "what")
+    for name in ("round", "stage", "what"):
+        table.add_column(name, no_wrap=name != "what")
+    for name in ("tokens", "trained on", "steps run", "disk", "states"):
+        table.add_column(name, justify="right", no_wrap=True)
     for stage in plan.stages:
-        numbers = [_short(stage.tokens), _short(stage.steps), f"{_short(stage.disk)}B" if stage.disk else "-"]
-        table.add_row(str(stage.round), stage.name, stage.says, *numbers)
-    table.add_row("", "all", "estimated from usual lengths; checkpoints are not in it", _short(plan.tokens), _short(plan.steps), f"{_short(plan.disk)}B")
+        table.add_row(str(stage.round), stage.name, stage.says, *_numbers(stage))
+    table.add_row("", "all", "estimated from usual lengths; of states, which go when a training is done, the most", *_numbers(plan))
     Console().print(table)
+
+
+def _numbers(planned: Any) -> list[str]:
+    bytes_ = [f"{_short(number)}B" if number else "-" for number in (planned.disk, planned.states)]
+    return [_short(planned.tokens), _short(planned.trained), _short(planned.steps), *bytes_]
 
 
 def _short(number: int) -> str:

@@ -19,7 +19,7 @@ from rstar_fast.config import Optimizer, PolicyTrainingConfig, PpmTrainingConfig
 _EVERY_S = 10.0
 _Settings = TypeVar("_Settings", PolicyTrainingConfig, PpmTrainingConfig)
 
-_Data = Annotated[Path, typer.Argument(help="A .parquet or .jsonl file, as extract writes it.")]
+_Data = Annotated[Path, typer.Argument(help="A .parquet or .jsonl file, as extract writes it, or microsoft/rStar's .json.")]
 _Policy = Annotated[str, typer.Option(help="nano, or a checkpoint's folder or hub name.")]
 _Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the checkpoint; a training found there goes on.")]
 _Config = Annotated[Path | None, typer.Option(help="YAML file of training settings; options override it.")]

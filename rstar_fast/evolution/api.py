@@ -15,7 +15,9 @@ from rstar_fast.evolution.rounds import Rounds, problems_of
 from rstar_fast.evolution.stages import Record, Records, Stage, opened
 from rstar_fast.evolution.summary import EvolutionSummary, digests_of, summarise
 from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.ppm.attention import check_model
 from rstar_fast.training.datasets import read_table
+from rstar_fast.training.models import check_packing, outline, outline_of_ppm
 from rstar_fast.training.session import require_libraries
 from rstar_fast.types import InvalidInput, RstarError
 
@@ -51,7 +53,7 @@ def evolve(
     folder = Path(out)
 
     def changes(name: str, records: Records) -> bool:
-        return may_change(name, lambda k, stage: records.get(k, stage) is not None)
+        return may_change(name, config, records)
 
     with opened(folder, recorded_settings(config, digests_of(config)), changes) as records:
         at = 0
@@ -74,7 +76,7 @@ def evolve(
 
 
 def _check_models(config: EvolutionConfig) -> None:
-    """Whether the models are there that an evolution begins with, and what trains them.
+    """Whether the models are there that an evolution begins with, of an architecture that can be trained, and what trains them.
 
     Raises:
       InvalidInput: something is not.
@@ -82,6 +84,10 @@ def _check_models(config: EvolutionConfig) -> None:
     require_libraries()
     for policy in dict.fromkeys(name for name in (config.base, config.bootstrap) if name is not None):
         load_tokenizer(policy, "policy")
+        outline(policy)
+    check_model(outline_of_ppm(config.base))
+    if any(round_.policy_training.packing for round_ in config.rounds):
+        check_packing(outline(config.base))
     if config.base_data is not None:
         read_table(config.base_data, ("prompt", "completion"))
     if config.launcher and shutil.which(config.launcher[0]) is None:
@@ -92,7 +98,7 @@ def plan(config: EvolutionConfig | Mapping[str, Any]) -> Plan:
     """What `evolve` would do, with estimates of tokens, steps and disk; nothing is begun.
 
     Raises:
-      InvalidInput: a setting or a problem file is unusable.
+      InvalidInput: a setting, a problem file or the base is unusable.
     """
     config = config if isinstance(config, EvolutionConfig) else EvolutionConfig.from_mapping(config)
     return plan_of(config)

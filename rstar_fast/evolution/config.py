@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rstar_fast.config import Annotation, ExtractionConfig, PolicyTrainingConfig, PpmTrainingConfig, SearchConfig
 from rstar_fast.config.base import Mapped, check_flag, check_integer
 from rstar_fast.types import InvalidInput
+
+if TYPE_CHECKING:
+    from rstar_fast.evolution.stages import Records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +219,7 @@ def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
 # the same settings now.
 _LATER = {"problems": None, "earlier": 0}
 # What changes no result, or only by rounding.
-_FREE = ("launcher", "engine", "control", *PolicyTrainingConfig.changes_no_result, *PpmTrainingConfig.changes_no_result)
+_FREE = ("launcher", "control", *PolicyTrainingConfig.changes_no_result, *PpmTrainingConfig.changes_no_result)
 # Settings by their beginning -> the stages that use them first.
 _USED_BY = {
     "search": ("search",),
@@ -227,8 +230,9 @@ _USED_BY = {
     "ppm_training": ("ppm",),
     "evaluation": ("greedy", "samples", "evaluation"),
     "bootstrap": ("search",),
-    "base": ("search", "policy"),
+    "base": ("policy",),
     "base_data": ("control",),
+    "heldout": ("heldout-search",),
 }
 
 
@@ -252,20 +256,37 @@ def read_settings(recorded: Mapping[str, Any]) -> EvolutionConfig:
     return EvolutionConfig.from_mapping({**{name: value for name, value in recorded.items() if name != "files"}, "rounds": rounds})
 
 
-def may_change(name: str, is_done: Callable[[int, str], bool]) -> bool:
-    """Whether a setting, by its dotted name in `recorded_settings`, may be another after what has been done.
+def may_change(name: str, config: EvolutionConfig, records: Records) -> bool:
+    """Whether a setting, by its dotted name in `recorded_settings`, may be another after what has been done or begun.
 
     Args:
-      is_done: whether a stage is done, by its round and name.
+      config: the settings as they are to be. A file that they do not name is no matter: the setting that named it is another as well.
+      records: what has been done.
     """
-    parts = name.split(".")
-    if parts[-1] in _FREE or parts[0] in _FREE:
-        return True
-    k = 1
-    if parts[0] == "rounds":
-        k, parts = int(parts[1]), parts[2:]
-    users = _USED_BY.get(parts[0] if parts else "search", ("search",))
-    if parts and parts[0] == "again":
-        users = (f"search-{int(parts[1]) + 1}",) if len(parts) > 1 else ("search-2",)
-        users = (*users, "extract")
-    return not any(is_done(k, stage) for stage in users)
+    if name.startswith("files."):
+        users = _users_of_file(name.removeprefix("files."), config)
+    elif name == "problems":
+        users = [(k, "search") for k, round_ in enumerate(config.rounds, 1) if round_.problems is None]
+    elif name == "engine":  # changes results by rounding, but is in the name under which a run folder has its policy
+        return not records.is_searching()
+    else:
+        parts = name.split(".")
+        if parts[-1] in _FREE or parts[0] in _FREE:
+            return True
+        k = 1
+        if parts[0] == "rounds":
+            k, parts = int(parts[1]), parts[2:]
+        stages = _USED_BY.get(parts[0] if parts else "search", ("search",))
+        if parts and parts[0] == "again":
+            stages = (f"search-{int(parts[1]) + 1}" if len(parts) > 1 else "search-2", "extract")
+        if parts == ["base"] and config.bootstrap is None:
+            stages = ("search", *stages)
+        users = [(k, stage) for stage in stages]
+    return not any(records.is_begun(*user) for user in users)
+
+
+def _users_of_file(path: str, config: EvolutionConfig) -> list[tuple[int, str]]:
+    """The stages that read a file first, by round and name."""
+    users = [(k, "search") for k, of_round in enumerate(config.problem_files, 1) if of_round == path]
+    users += [(1, "heldout-search")] if config.heldout == path else []
+    return users + ([(1, "control")] if config.base_data == path else [])

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rstar_fast.config import SearchConfig
+from rstar_fast.config import SearchConfig, Strategy
 from rstar_fast.evaluation import correctness, failed
 from rstar_fast.grading import grade_many
-from rstar_fast.search import greedy as search_greedy
-from rstar_fast.search import sample
 from rstar_fast.search import search as tree_search
 from rstar_fast.search.api import run_anywhere
 from rstar_fast.search.models import scorer_model
@@ -28,9 +26,10 @@ _AT_ONCE = 32  # problems whose solutions are scored together
 Progress = Callable[[ProgressEvent], object] | None
 
 
-def greedy(given: ProblemFile, policy: str, config: SearchConfig, progress: Progress) -> dict[str, Any]:
+def greedy(given: ProblemFile, policy: str, config: SearchConfig, run_dir: Path, progress: Progress) -> dict[str, Any]:
     """The policy alone, without chance: `correct`, for each problem true, false, or null where it failed."""
-    results = search_greedy(given.problems, policy=policy, progress=progress, **_settings(config))
+    settings = {**_settings(config), "strategy": Strategy.GREEDY}
+    results, _ = searched(given.problems, policy=policy, run_dir=run_dir, progress=progress, **settings)
     return _verdicts(given, results)
 
 
@@ -101,7 +100,7 @@ def check_failures(broken: Sequence[str], total: int) -> None:
 
 
 def samples(
-    given: ProblemFile, policy: str, ppm: str, count: int, config: SearchConfig, progress: Progress
+    given: ProblemFile, policy: str, ppm: str, count: int, config: SearchConfig, run_dir: Path, progress: Progress
 ) -> dict[str, Any]:
     """Independent solutions of the policy, and what each way to choose among them is worth.
 
@@ -109,9 +108,10 @@ def samples(
       `samples`: how many per problem, and lists over the problems: `right`, how many of them are right, and whether the answer is
       right that `majority`, the `ppm`'s best score and the best mean `logprob` choose. Null where sampling failed.
     """
-    results = sample(given.problems, count, policy=policy, progress=progress, **_settings(config))
+    settings = {**_settings(config), "strategy": Strategy.SELF_CONSISTENCY, "rollouts": count}
+    stored, _ = searched(given.problems, policy=policy, run_dir=run_dir, progress=progress, **settings)
+    results = list(stored)
     verdicts = correctness([given.answers[problem.id] for problem in given.problems], results)
-    _check(results)
     scores = _scores(ppm, results)
     pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
     right = iter([verdict.equal for verdict in grade_many(pairs)])
@@ -175,12 +175,7 @@ def _settings(config: SearchConfig) -> dict[str, Any]:
 
 
 def _verdicts(given: ProblemFile, results: Sequence[SearchResult]) -> dict[str, Any]:
-    _check(results)
     return {"correct": correctness([given.answers[problem.id] for problem in given.problems], results), **_spent(results)}
-
-
-def _check(results: Sequence[SearchResult]) -> None:
-    check_failures([str(result.failure) for result in results if failed(result)], len(results))
 
 
 def _spent(results: Sequence[SearchResult]) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rstar_fast.evaluation.page import html_page, write_image
+from rstar_fast.evaluation.page import write_page as write_files
 from rstar_fast.evaluation.tables import Table
 from rstar_fast.evolution.summary import EvolutionSummary, RoundSummary, to_mapping
-from rstar_fast.storage.atomic import write_whole
 
 _LINES = {"greedy": "o-", "search": "s-", "control greedy": "o:", "control search": "s:"}
+_PAIRS = (("all pairs", "all"), ("pairs of steps", "steps"), ("pairs of solutions", "final"))
 
 
 def tables(summary: EvolutionSummary, by_level: bool = True) -> list[Table]:
@@ -69,7 +69,7 @@ def _level(level: str) -> str:
 
 def _ppm_rows(rounds: Sequence[RoundSummary]) -> list[list[str]]:
     rows = []
-    for title, name in (("all pairs", "all"), ("pairs of steps", "steps"), ("pairs of solutions", "final")):
+    for title, name in _PAIRS:
         cells = []
         for r in rounds:
             share = (r.ppm or {}).get("pairs", {}).get(name)
@@ -86,42 +86,54 @@ def write_page(summary: EvolutionSummary) -> Path:
     Raises:
       OSError: they cannot be written.
     """
-    folder = summary.folder
-    write_whole(folder / "summary.json", json.dumps(to_mapping(summary), indent=1) + "\n")
-    png = _plot(summary)
-    if png:
-        write_image(folder / "summary.png", png)
-    write_whole(folder / "summary.html", html_page("Evolution", notes(summary), tables(summary), png, "accuracy by round"))
-    return folder / "summary.html"
+    return write_files(summary.folder, "summary", to_mapping(summary), "Evolution", notes(summary), tables(summary), _plot(summary))
 
 
-def _plot(summary: EvolutionSummary) -> bytes:
-    """Accuracy by round, on all and on the frontier's problems, as a PNG; empty where nothing is measured or matplotlib is missing."""
+def _plot(summary: EvolutionSummary) -> bytes | None:
+    """What the tables show, by round, as a PNG; empty where nothing is measured, None where matplotlib is missing."""
     measured = [r for r in summary.rounds if r.measures]
     if not measured:
         return b""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return b""
+        return None
     places = ["all", *(["frontier"] if summary.frontier else [])]
-    figure = Figure(figsize=(5.5 * (len(places) + 1), 4), layout="constrained")
-    axes = figure.subplots(1, len(places) + 1)
+    figure = Figure(figsize=(16.5, 8), layout="constrained")
+    axes = list(figure.subplots(2, 3).flat)
+    for axis in axes[len(places) + 3 :]:
+        axis.remove()
     for axis, place in zip(axes, places, strict=False):
-        names = list(dict.fromkeys(name for r in measured for name in r.measures))
-        for name in names:
+        for name in dict.fromkeys(name for r in measured for name in r.measures):
             points = [(r.round, r.measures[name][place]) for r in measured if place in r.measures.get(name, {})]
-            shares = [share for _, share in points]
-            errors = [[s.value - s.interval[0] for s in shares], [s.interval[1] - s.value for s in shares]]
-            axis.errorbar([k for k, _ in points], [s.value for s in shares], errors, fmt=_LINES.get(name, "x--"), capsize=2, label=name, lw=1)
-        axis.set(title=f"held-out problems: {place}", xlabel="round", ylabel="right", ylim=(0, 1), xticks=[r.round for r in measured])
-    axes[0].legend(fontsize=7)
-    axis = axes[-1]
+            _errorbars(axis, [(k, share.value, *share.interval) for k, share in points], name, _LINES.get(name, "x--"))
+        axis.set(title=f"held-out problems: {place}", ylabel="right", ylim=(0, 1))
+    solved, ppm, spent = axes[len(places) : len(places) + 3]
     for level in measured[0].solved:
         points = [(r.round, r.solved[level].value) for r in measured if level in r.solved]
-        axis.plot(*zip(*points, strict=True), "o-", label=_level(level))
-    axis.set(title="training problems solved", xlabel="round", ylim=(0, 1), xticks=[r.round for r in measured])
-    axis.legend(fontsize=7)
+        solved.plot(*zip(*points, strict=True), "o-", label=_level(level))
+    solved.set(title="training problems solved", ylim=(0, 1))
+    for title, name in _PAIRS:
+        pairs = [(r.round, (r.ppm or {}).get("pairs", {}).get(name)) for r in measured]
+        _errorbars(ppm, [(k, share["accuracy"], share["low"], share["high"]) for k, share in pairs if share is not None], title, "o-")
+    ppm.set(title="PPM on pairs of held-out problems", ylabel="ordered right", ylim=(0, 1))
+    numbers = [r.round for r in measured]
+    (tokens,) = spent.plot(numbers, [r.tokens for r in measured], "o-", label="tokens generated")
+    (hours,) = spent.twinx().plot(numbers, [r.hours for r in measured], "s--", color="C1", label="hours (right)")
+    spent.set(title="spent", ylim=(0, None))
+    hours.axes.set(ylim=(0, None))
+    for axis in axes[: len(places) + 3]:
+        axis.set(xlabel="round", xticks=numbers)
+        if handles := [tokens, hours] if axis is spent else axis.get_legend_handles_labels()[0]:
+            axis.legend(handles=handles, fontsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
+
+
+def _errorbars(axis: Any, points: Sequence[tuple[int, float, float, float]], label: str, line: str) -> None:
+    """A line of shares by round with their intervals: (round, share, low, high)."""
+    if points:
+        at, value, low, high = zip(*points, strict=True)
+        below, above = ([abs(v - end) for v, end in zip(value, ends, strict=True)] for ends in (low, high))
+        axis.errorbar(at, value, [below, above], fmt=line, capsize=2, label=label, lw=1)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rstar_fast.config import SearchConfig
-from rstar_fast.evolution.config import EvolutionConfig
+from rstar_fast.config import PolicyTrainingConfig, PpmTrainingConfig, SearchConfig
+from rstar_fast.evolution.config import EvolutionConfig, RoundConfig
 from rstar_fast.evolution.rounds import Rounds, problems_of
 from rstar_fast.evolution.stages import Records
+from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.training.models import dtype_of, outline
 
 # Estimates where nothing is known of the models: nano's steps, measured, are half of these; a 7B model's are about these.
 _STEP_TOKENS = 60  # that the policy generates for a step
+_PROMPT_TOKENS = 100
 _STEP_BYTES = 200  # of a step's text in a run folder
 _NODE_BYTES = 40
 _DEPTH = 6  # steps of a solution
 _NEW_PART = 0.5  # of the steps of a later rollout, those that are not in the tree yet
 _UNSOLVED = 0.25  # of the problems, those left to the next pass
+_WITH_PAIRS = 0.5  # of the problems, those that are neither always nor never solved
+_STATE_BYTES = 12  # of a trained weight: itself and the optimizer's two, in float32
+_STATES = 3  # two are kept, and the next is written before the older goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +31,35 @@ class PlannedStage:
 
     Attributes:
       tokens: that policies generate.
+      trained: tokens that a training learns from, all epochs together.
       steps: of code that the sandbox runs.
-      disk: bytes.
+      disk: bytes that stay: of a run folder, or of a checkpoint.
+      states: bytes of a training's states, at most; they go when it is done.
     """
 
     round: int
     name: str
     says: str
     tokens: int = 0
+    trained: int = 0
     steps: int = 0
     disk: int = 0
+    states: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All stages in order. Data sets and checkpoints are not counted in `disk`: a round keeps up to three models of the base's size."""
+    """All stages in order. Data sets, small beside the rest, are not counted in `disk`."""
 
     stages: tuple[PlannedStage, ...]
 
     @property
     def tokens(self) -> int:
         return sum(stage.tokens for stage in self.stages)
+
+    @property
+    def trained(self) -> int:
+        return sum(stage.trained for stage in self.stages)
 
     @property
     def steps(self) -> int:
@@ -55,22 +69,36 @@ class Plan:
     def disk(self) -> int:
         return sum(stage.disk for stage in self.stages)
 
+    @property
+    def states(self) -> int:
+        """Of the largest training: one is at work at a time."""
+        return max(stage.states for stage in self.stages)
+
 
 def plan_of(config: EvolutionConfig) -> Plan:
     """The plan: the stages themselves, none of them done.
 
     Raises:
-      InvalidInput: a problem file is unusable.
+      InvalidInput: a problem file or the base is unusable.
     """
     planned = []
     nothing_done = Records(Path())
-    for stage in Rounds(config, nothing_done, problems_of(config)).stages():
+    problems = problems_of(config)
+    load_tokenizer(config.base, "policy")  # tells what is wrong with a name
+    base = _Base(config.base)
+    for stage in Rounds(config, nothing_done, problems).stages():
         round_, evaluation = config.rounds[stage.round - 1], config.evaluation
-        tokens = steps = disk = 0
-        if stage.name == "samples":
-            tokens, steps = _solutions(stage.problems * evaluation.samples)
+        tokens = trained = steps = disk = states = 0
+        if stage.name in ("policy", "ppm", "control"):
+            learned_from = problems[0][max(0, stage.round - 1 - round_.earlier) : stage.round]
+            count = len({problem.id for given in learned_from for problem in given.problems})
+            training = round_.ppm_training if stage.name == "ppm" else round_.policy_training
+            trained = _pairs_tokens(count, round_) if stage.name == "ppm" else _solutions_tokens(count, round_)
+            disk, states = base.disk, base.states(training)
+        elif stage.name == "samples":
+            tokens, steps, disk = _solutions(stage.problems * evaluation.samples)
         elif stage.name.endswith("greedy"):
-            tokens, steps = _solutions(stage.problems)
+            tokens, steps, disk = _solutions(stage.problems)
         elif stage.name.endswith("evaluation"):
             tokens, steps, disk = _search(stage.problems, evaluation.search.rollouts, evaluation.search)
         elif stage.name.startswith("search-"):
@@ -79,8 +107,41 @@ def plan_of(config: EvolutionConfig) -> Plan:
             tokens, steps, disk = _search(unsolved, round_.again[again - 1], round_.search)
         elif stage.problems:
             tokens, steps, disk = _search(stage.problems, round_.search.rollouts, round_.search)
-        planned.append(PlannedStage(stage.round, stage.name, stage.says, tokens, steps, disk))
+        planned.append(PlannedStage(stage.round, stage.name, stage.says, tokens, trained, steps, disk, states))
     return Plan(tuple(planned))
+
+
+class _Base:
+    """How large the models are that are trained from a base: a PPM's head is small beside its body."""
+
+    def __init__(self, name: str) -> None:
+        model = outline(name)
+        self._weights = model.num_parameters()
+        self.disk = self._weights * dtype_of(name).itemsize
+        embeddings = [layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None]
+        matrices = [weight for weight in model.parameters() if weight.dim() == 2]
+        self._linear = [weight.shape for weight in matrices if not any(weight is embedding for embedding in embeddings)]
+
+    def states(self, config: PolicyTrainingConfig | PpmTrainingConfig) -> int:
+        """Bytes of a training's states."""
+        trained = sum(config.lora_rank * sum(shape) for shape in self._linear) if config.lora else self._weights
+        return _STATES * _STATE_BYTES * trained
+
+
+def _solutions_tokens(problems: int, round_: RoundConfig) -> int:
+    """Tokens that a policy's training learns from."""
+    config, each = round_.policy_training, _PROMPT_TOKENS + _DEPTH * _STEP_TOKENS
+    if config.updates is not None:
+        return config.updates * config.batch * each
+    return config.epochs * problems * round_.extraction.trajectories * each
+
+
+def _pairs_tokens(problems: int, round_: RoundConfig) -> int:
+    """Tokens that a PPM's training learns from: a group at each depth, and one of whole solutions."""
+    sides = round_.extraction.positives + round_.extraction.negatives
+    of_steps = sum(_PROMPT_TOKENS + (depth + sides) * _STEP_TOKENS for depth in range(_DEPTH))
+    of_solutions = _PROMPT_TOKENS + sides * _DEPTH * _STEP_TOKENS if round_.extraction.final_step else 0
+    return round(round_.ppm_training.epochs * problems * _WITH_PAIRS * (of_steps + of_solutions))
 
 
 def _search(problems: int, rollouts: int, search: SearchConfig) -> tuple[int, int, int]:
@@ -90,6 +151,6 @@ def _search(problems: int, rollouts: int, search: SearchConfig) -> tuple[int, in
     return candidates * _STEP_TOKENS, candidates, candidates * (_NODE_BYTES + _STEP_BYTES)
 
 
-def _solutions(count: int) -> tuple[int, int]:
-    """Tokens and steps of solutions without a tree."""
-    return count * _DEPTH * _STEP_TOKENS, count * _DEPTH
+def _solutions(count: int) -> tuple[int, int, int]:
+    """Tokens, steps and bytes of independent solutions."""
+    return count * _DEPTH * _STEP_TOKENS, count * _DEPTH, count * _DEPTH * (_NODE_BYTES + _STEP_BYTES)

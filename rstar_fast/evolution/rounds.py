@@ -6,7 +6,8 @@
     round-k/heldout-search, -data    the same of held-out problems: what the PPM's accuracy is measured on
     round-k/ppm                      trained on the pairs from the policy
     round-k/control                  the previous policy, trained on the previous data for as many updates
-    round-k/evaluation, ...          run folders of the searches that measure the round's models, and the control
+    round-k/greedy, samples, evaluation, control-greedy, control-evaluation
+                                     run folders of what measures the round's models, and the control
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from rstar_fast.config import SearchConfig
 from rstar_fast.evolution import measuring
 from rstar_fast.evolution.config import EvolutionConfig, RoundConfig, seed_of
 from rstar_fast.evolution.stages import Record, Records, Stage
-from rstar_fast.extraction import extract
+from rstar_fast.extraction import EmptyDataSet, extract
 from rstar_fast.storage import ProblemFile, read_problems
 from rstar_fast.storage.atomic import remove_leftovers
+from rstar_fast.training.datasets import digest
 from rstar_fast.training.policy import train_policy
 from rstar_fast.training.ppm import train_ppm
 from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, TrainingDiverged
@@ -39,6 +41,7 @@ from rstar_fast.types import InvalidInput, Problem, ProgressEvent, RstarError, T
 # The parts of a round that draw: the seed of each is its own (`seed_of`). Passes of the search count on from SEARCH.
 _POLICY, _PPM, _CONTROL, _HELDOUT, _GREEDY, _SAMPLES, _INFERENCE, _SEARCH = range(8)
 _DATA_FORMAT = "parquet"
+_AGAIN = "add a pass with more rollouts to its `again`, and the same command goes on"
 
 
 class Rounds:
@@ -133,11 +136,29 @@ class Rounds:
         for back in range(1, min(round_.earlier, stage.round - 1) + 1):
             runs += [self._folder(stage, back) / name for name in _passes(self._config.rounds[stage.round - back - 1])]
         if not sum(self._record(stage, name)["solved"] for name in _passes(round_)):
-            raise RstarError(f"round {stage.round} solved no problem: begin in another folder with easier problems, more rollouts, or a better bootstrap policy")
+            raise RstarError(
+                f"round {stage.round} solved no problem: {_AGAIN}; or begin in another folder with easier problems, "
+                "or a better bootstrap policy"
+            )
         seed = seed_of(self._config, stage.round, 0)
         out = self._folder(stage) / "data"
         remove_leftovers(out)
-        return extract(runs, out, config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed)).to_mapping()
+        try:
+            found = extract(runs, out, config=dataclasses.replace(round_.extraction, format=_DATA_FORMAT, seed=seed))
+        except EmptyDataSet:
+            found = None
+        # Told here, where extractions and passes may still be others: the trainings that lack them come hours later.
+        if found is None or not found.solutions:
+            raise RstarError(
+                f"round {stage.round} found no solutions for the policy: let its extraction keep more (trajectories, mix), or {_AGAIN}"
+            )
+        if not found.pairs:
+            raise RstarError(
+                f"round {stage.round} found no pairs for the PPM: no problem has both right and wrong steps that its extraction takes. "
+                f"Give that a lower min_margin or min_edit_distance, or final_step: true, or {_AGAIN}; or begin in another folder "
+                "with harder problems"
+            )
+        return found.to_mapping()
 
     def _policy(self, stage: Stage, round_: RoundConfig) -> Record:
         config = dataclasses.replace(round_.policy_training, seed=seed_of(self._config, stage.round, _POLICY))
@@ -154,10 +175,6 @@ class Rounds:
     def _ppm(self, stage: Stage, round_: RoundConfig) -> Record:
         folder = self._folder(stage)
         config = dataclasses.replace(round_.ppm_training, seed=seed_of(self._config, stage.round, _PPM))
-        if not self._record(stage, "extract")["pairs"]:
-            raise RstarError(
-                f"round {stage.round} found no pairs for the PPM: no problem has both right and wrong steps; begin in another folder with harder problems, or more rollouts"
-            )
         pairs, heldout = (folder / data / f"pairs.{_DATA_FORMAT}" for data in ("data", "heldout-data"))
         measured = heldout if self._record(stage, "heldout-extract")["pairs"] else None
         return self._trained(stage, "ppm", pairs, str(folder / "policy"), config, measured)
@@ -173,18 +190,21 @@ class Rounds:
             return {"pairs": 0}  # a pair takes something right
         config = dataclasses.replace(round_.extraction, format=_DATA_FORMAT, mix={})
         remove_leftovers(folder / "heldout-data")
-        return extract(folder / "heldout-search", folder / "heldout-data", config=config).to_mapping()
+        try:
+            return extract(folder / "heldout-search", folder / "heldout-data", config=config).to_mapping()
+        except EmptyDataSet:
+            return {"pairs": 0}
 
     def _measure_greedy(self, stage: Stage, model: str) -> Record:
-        return measuring.greedy(
-            self._heldout, self._engine(str(self._folder(stage) / model)), self._search_settings(stage, _GREEDY), self._events(stage)
-        )
+        folder, settings = self._folder(stage), self._search_settings(stage, _GREEDY)
+        return measuring.greedy(self._heldout, self._engine(str(folder / model)), settings, folder / stage.name, self._events(stage))
 
     def _measure_samples(self, stage: Stage) -> Record:
         folder, evaluation = self._folder(stage), self._config.evaluation
         settings = self._search_settings(stage, _SAMPLES)
         policy = self._engine(str(folder / "policy"))
-        return measuring.samples(self._heldout, policy, str(folder / "ppm"), evaluation.samples, settings, self._events(stage))
+        ppm, count = str(folder / "ppm"), evaluation.samples
+        return measuring.samples(self._heldout, policy, ppm, count, settings, folder / stage.name, self._events(stage))
 
     def _measure_search(self, stage: Stage, model: str) -> Record:
         folder = self._folder(stage)
@@ -200,17 +220,18 @@ class Rounds:
     def _trained(self, stage: Stage, kind: str, data: Path, policy: str, config: Any, heldout: Path | None = None) -> Record:
         """Trains in this process, or by the launcher's command, which gets the same settings in a file."""
         out = self._folder(stage) / stage.name
-        _remove_if_told_otherwise(out, config)
+        _remove_if_told_otherwise(out, policy, data, config)
+        if stage.name == "control":  # the policy's settings, which are in what is done
+            mend = "give control: false, and the same command goes on without controls"
+        else:
+            mend = f"give the round's {kind}_training a lower learning_rate, and the same command goes on"
         if not self._config.launcher:
             train: Callable[..., Any] = train_ppm if kind == "ppm" else train_policy
             extra = {"heldout": heldout} if heldout is not None else {}
             try:
                 train(data, out, policy=policy, config=config, progress=self._updates(stage), **extra)
             except TrainingDiverged as error:
-                name = "ppm_training" if kind == "ppm" else "policy_training"
-                raise TrainingDiverged(
-                    f"round {stage.round}, {stage.name}: {error}; here, give the round's {name} a lower learning_rate, and the same command goes on"
-                ) from error
+                raise TrainingDiverged(f"round {stage.round}, {stage.name}: {error}; here, {mend}") from error
         else:
             settings = self._folder(stage) / "records" / f"{stage.name}.yaml"
             settings.write_text(yaml.safe_dump(config.to_mapping()), "utf-8")
@@ -222,7 +243,10 @@ class Rounds:
             watched = [sys.executable, "-P", "-m", "rstar_fast.evolution.launched", str(os.getpid()), *command]
             done = subprocess.run(watched, stdout=sys.stderr, check=False)
             if done.returncode:
-                raise RstarError(f"round {stage.round}, {stage.name}: the launcher ended with status {done.returncode}; what it wrote stands above")
+                raise RstarError(
+                    f"round {stage.round}, {stage.name}: the launcher ended with status {done.returncode}; what it wrote stands above. "
+                    f"Where the training diverged, {mend}"
+                )
         return measuring.training(out)
 
     def _sft(self, stage: Stage) -> Path:
@@ -288,14 +312,17 @@ def problems_of(config: EvolutionConfig) -> tuple[tuple[ProblemFile, ...], Probl
     return tuple(read[path] for path in config.problem_files), chosen
 
 
-def _remove_if_told_otherwise(out: Path, config: Any) -> None:
-    """Removes a training that was begun with other settings than are given now: it is not done, and its folder is the evolution's."""
+def _remove_if_told_otherwise(out: Path, policy: str, data: Path, config: Any) -> None:
+    """Removes a training that was begun with another policy, data or settings: it is not done, and its folder is the evolution's."""
     try:
-        told = json.loads((out / "training.json").read_text("utf-8"))
+        before = json.loads((out / "training.json").read_text("utf-8"))
     except (OSError, ValueError):
         return
-    if any(told.get(name) != value for name, value in config.to_mapping().items() if name not in config.changes_no_result):
-        shutil.rmtree(out)
+    told = {"policy": policy, "data": digest(data), **config.to_mapping()}
+    if any(before.get(name) != value for name, value in told.items() if name not in config.changes_no_result):
+        remove_leftovers(out)
+        out.rename(out.with_name(f".{out.name}.partial-before"))  # in one step: after a kill, half of a state could be gone on from
+        remove_leftovers(out)
 
 
 def _passes(round_: RoundConfig) -> list[str]:

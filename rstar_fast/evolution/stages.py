@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,13 +22,13 @@ from typing import Any
 
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.storage.folder import lock
+from rstar_fast.storage.manifest import FILE as MANIFEST
 from rstar_fast.storage.manifest import differences, plain
 from rstar_fast.types import InvalidInput, RstarError
 
 FILE = "evolution.json"
 _FORMAT = "rstar_fast evolution"
 _CLOCK_S = 5.0
-_NAME = re.compile(r"(?:without )?([^=\s,]+)")  # of the setting in what `differences` says
 
 Record = Mapping[str, Any]
 
@@ -81,6 +80,15 @@ class Records:
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{path} is damaged ({error}): delete it, and the same command does this stage again") from None
 
+    def is_begun(self, round_: int, stage: str) -> bool:
+        """Whether a stage is done, or is a search with a run folder, which goes on with its own settings only."""
+        return self._path(round_, stage).exists() or (self.folder(round_) / stage / MANIFEST).exists()
+
+    def is_searching(self) -> bool:
+        """Whether a search has begun and is not done."""
+        runs = [path.parent for path in self._folder.glob(f"round-*/*/{MANIFEST}")]
+        return any(not (run.parent / "records" / f"{run.name}.json").exists() for run in runs)
+
     def do(self, stage: Stage) -> Record:
         """Does a stage that is not done, and records it.
 
@@ -110,7 +118,7 @@ def opened(folder: Path, settings: Mapping[str, Any], may_change: Callable[[str,
 
     Args:
       settings: plain values.
-      may_change: whether a setting, given by its dotted name, may be another than before, after what is recorded.
+      may_change: whether a setting, given by its dotted name, may be another than before, after what is recorded or begun.
 
     Raises:
       InvalidInput: it has other settings, another process works on it, or the folder holds something else.
@@ -130,10 +138,11 @@ def opened(folder: Path, settings: Mapping[str, Any], may_change: Callable[[str,
     try:
         before = load_settings(folder)
         if before is not None:
-            changed = [told for told in differences(before, settings) if not may_change(_NAME.match(told)[1], records)]  # type: ignore[index]
+            changed = [told for name, told in _differing(before, settings) if not may_change(name, records)]
             if changed:
                 raise InvalidInput(
-                    f"{folder} was begun with {'; '.join(changed)}, and that is in what is done: continue it with the same, or give another folder"
+                    f"{folder} was begun with {'; '.join(changed)}, and that is in what is done or begun: "
+                    "continue it with the same, or give another folder"
                 )
         if before != settings:
             try:
@@ -143,6 +152,16 @@ def opened(folder: Path, settings: Mapping[str, Any], may_change: Callable[[str,
         yield records
     finally:
         os.close(descriptor)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted name of each setting that differs, of a whole round where there was or is none, with what `differences` says of it."""
+    for key in dict.fromkeys((*before, *now)):
+        name, old, new = f"{prefix}{key}", before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and old and new:
+            yield from _differing(old, new, f"{name}.")
+        elif told := differences({name: before[key]} if key in before else {}, {name: now[key]} if key in now else {}):
+            yield name, "; ".join(told)
 
 
 def load_settings(folder: Path) -> Mapping[str, Any] | None:

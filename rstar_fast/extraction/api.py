@@ -24,6 +24,10 @@ SUMMARY = "summary.json"
 FORMAT = "rstar_fast data set"
 
 
+class EmptyDataSet(InvalidInput):
+    """The runs give nothing that trains a model."""
+
+
 @dataclass(frozen=True)
 class ExtractionSummary:
     """What an extraction found.
@@ -88,7 +92,8 @@ def extract(
       config: an ExtractionConfig; single settings (min_margin=0.3, ...) override it.
 
     Raises:
-      InvalidInput: the runs hold nothing that can be extracted, a problem has no key, a file is damaged, or a setting unknown.
+      EmptyDataSet: the runs hold nothing that can be extracted.
+      InvalidInput: a problem has no key, a file is damaged, or a setting unknown.
       RstarError: the data set cannot be written, e.g. the disk is full; what was in `out` is as before.
     """
     chosen = _config(config, settings)
@@ -208,7 +213,7 @@ def _check_any(summary: ExtractionSummary, sources: Sequence[Source]) -> None:
         return
     total, kept = sum(summary.problems.values()), sum(summary.kept.values())
     names = " and ".join(source.name for source in sources)
-    raise InvalidInput(
+    raise EmptyDataSet(
         f"{names} give an empty data set: {total} problems with {summary.correct} right of {summary.trajectories} "
         f"trajectories, {kept} kept by the mix, {summary.failed} failed; search with more rollouts, or ask for less"
     )

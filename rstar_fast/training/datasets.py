@@ -1,4 +1,4 @@
-"""The files that training reads: Parquet or JSON lines, a row for each solution or pair."""
+"""The files that training reads: Parquet, JSON lines or microsoft/rStar's lists, a row for each solution or pair."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet
 
+from rstar_fast.training.reference import read_reference_pairs, read_reference_sft
 from rstar_fast.types import InvalidInput
 
 _READERS = {".parquet": pyarrow.parquet.read_table, ".jsonl": pyarrow.json.read_json}
@@ -20,7 +21,7 @@ def read_table(path: str | Path, texts: Sequence[str], optional: Sequence[str] =
     """Reads a dataset.
 
     Args:
-      path: a .parquet or .jsonl file.
+      path: a .parquet or .jsonl file, or a .json file as microsoft/rStar's training scripts read it.
       texts: columns that must be there, and hold text in every row.
       optional: columns that may be there; what else the file has is left out.
 
@@ -31,10 +32,11 @@ def read_table(path: str | Path, texts: Sequence[str], optional: Sequence[str] =
       InvalidInput: there is no such file, it cannot be read, has no rows, or a column or text is missing.
     """
     path = Path(path)
-    read = _READERS.get(path.suffix.lower())
+    rows = read_reference_sft if "completion" in texts else read_reference_pairs
+    read = {**_READERS, ".json": lambda name: pa.Table.from_pylist(list(rows(name)))}.get(path.suffix.lower())
     if read is None:
         raise InvalidInput(
-            f"{path} is no dataset: give a file whose name ends in .parquet or .jsonl, as `rstar-fast extract` writes"
+            f"{path} is no dataset: give a file whose name ends in .parquet, .jsonl or .json, as `rstar-fast extract` writes"
         )
     if not path.is_file():
         raise InvalidInput(f"there is no file {path}: give a dataset, as `rstar-fast extract` writes")
@@ -42,7 +44,7 @@ def read_table(path: str | Path, texts: Sequence[str], optional: Sequence[str] =
         raise InvalidInput(f"{path} is empty: give a dataset with at least one row")
     try:
         table = read(str(path))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeEncodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
     if not table.num_rows:
         raise InvalidInput(f"{path} has no rows: give a dataset with at least one")

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,11 @@ class TrainingFolder:
             yield
         finally:
             os.close(held)
+
+    def remove_leftovers(self) -> None:
+        """Removes what a kill has left beside a training that is done: states, if it came between the checkpoint and their removal."""
+        with suppress(FileNotFoundError):  # the process that has just finished removes them too
+            remove_leftovers(self.path)
 
     def last_state(self) -> Path | None:
         """The Trainer's last whole checkpoint."""

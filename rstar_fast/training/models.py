@@ -6,10 +6,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from rstar_fast.config import PolicyTrainingConfig, PpmTrainingConfig
-from rstar_fast.policies.checkpoint import load_model
+from rstar_fast.policies.checkpoint import load_model, quiet
 from rstar_fast.ppm.model import from_policy
 from rstar_fast.training.markers import embed
 from rstar_fast.types import InvalidInput
@@ -22,6 +22,33 @@ if TYPE_CHECKING:
 def dtype_of(name: str) -> torch.dtype:
     """The dtype of a checkpoint's weights: that in which what it is trained to is written."""
     return AutoConfig.from_pretrained(name).dtype or torch.float32
+
+
+def outline(name: str) -> PreTrainedModel:
+    """A policy without its weights, on torch's meta device: tells before any work what can be trained, and how large it is.
+
+    Raises:
+      InvalidInput: the checkpoint is of no causal language model.
+    """
+    return _outline(AutoModelForCausalLM, name, "is no causal language model")
+
+
+def outline_of_ppm(name: str) -> PreTrainedModel:
+    """The PPM that `ppm.model.from_policy` would make of a policy, without its weights, as `outline`.
+
+    Raises:
+      InvalidInput: transformers has no model with a head of the policy's architecture.
+    """
+    return _outline(AutoModelForSequenceClassification, name, "cannot be the body of a PPM", num_labels=1)
+
+
+def _outline(auto_class: Any, name: str, lack: str, **settings: Any) -> PreTrainedModel:
+    try:
+        with quiet(), torch.device("meta"):
+            return auto_class.from_config(AutoConfig.from_pretrained(name, **settings))
+    except Exception as error:  # the hub and each model's code have exceptions of their own
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InvalidInput(f"the policy {name!r} {lack}: give one such as Qwen2, Llama or Phi-3 ({told})") from None
 
 
 def make_policy(name: str, new: list[int], *, in_half: bool = False, lora: LoraConfig | None = None) -> Any:
@@ -66,6 +93,10 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig | None, seed: int = 0
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(seed)
         adapted = get_peft_model(model, lora)
+    if lora.trainable_token_indices:
+        # TRL's fused loss asks the head for weight and bias, and PEFT's wrapper has the weight only; not to be registered again.
+        head = adapted.get_output_embeddings()
+        vars(head)["bias"] = head.original_module.bias
     for weight in adapted.parameters():
         if weight.requires_grad:  # a head or embeddings too
             weight.data = weight.data.float()
@@ -75,25 +106,18 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig | None, seed: int = 0
 def lora_of(
     model: PreTrainedModel, config: PolicyTrainingConfig | PpmTrainingConfig, new: list[int] | None = None
 ) -> LoraConfig | None:
-    """Adapters of all linear layers (Hu et al. 2021), where the config asks for them; new tokens are trained as a whole.
+    """Adapters of all linear layers (Hu et al. 2021), where the config asks for them; the embeddings of new tokens are trained too.
 
     Args:
       new: tokens whose embeddings nobody has trained. None for a PPM, whose head is trained as a whole.
-
-    Raises:
-      InvalidInput: embeddings that are tied would have to be trained beside adapters.
     """
     if not config.lora:
         return None
     from peft import LoraConfig
 
     whole: list[str] | None = None
-    if new:
-        if model.config.get_text_config().tie_word_embeddings:
-            raise InvalidInput(
-                f"the policy lacks {len(new)} markers of steps, and adapters do not train its embeddings, which are tied: "
-                "train it with lora=False first, or give one trained on code-augmented solutions"
-            )
+    tied = model.config.get_text_config().tie_word_embeddings
+    if new and not tied:
         embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
         whole = [name for name, layer in model.named_modules() if any(layer is embedding for embedding in embeddings)]
     return LoraConfig(
@@ -101,6 +125,8 @@ def lora_of(
         lora_alpha=config.lora_rank,
         target_modules="all-linear",
         modules_to_save=whole,
+        # Where they are tied, a whole copy would part them: PEFT trains the new rows alone, in one place for both.
+        trainable_token_indices=new if new and tied else None,
         task_type="SEQ_CLS" if new is None else "CAUSAL_LM",
     )
 

@@ -36,7 +36,8 @@ def train_policy(
     arguments; one that is done is not done again. For several GPUs start it with `accelerate launch`.
 
     Args:
-      data: a .parquet or .jsonl file with a text `prompt` and `completion` in each row, as `extract` writes it.
+      data: a .parquet or .jsonl file with a text `prompt` and `completion` in each row, as `extract` writes it, or the sft.json of
+        its format "reference".
       out: folder of the checkpoint. It holds the log (log.jsonl) from the beginning, and what transformers'
         AutoModelForCausalLM loads at the end.
       policy: "nano", or folder or hub name of a causal language model. Where its tokenizer lacks the markers of steps as single

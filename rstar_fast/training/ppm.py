@@ -35,8 +35,8 @@ def train_ppm(
     (kernels.pairwise_loss). A group's shared tokens are computed once. What was killed goes on as `train_policy` does.
 
     Args:
-      data: a .parquet or .jsonl file with a text `prompt`, `chosen` and `rejected` in each row, as `extract` writes it; rows with
-        one `group`, or where there is no such column with one prompt, are of one group.
+      data: a .parquet or .jsonl file with a text `prompt`, `chosen` and `rejected` in each row, as `extract` writes it, or the
+        pairs.json of its format "reference"; rows with one `group`, or where there is no such column with one prompt, are of one group.
       out: folder of the checkpoint. It holds the log (log.jsonl) from the beginning, and what transformers'
         AutoModelForSequenceClassification and `load_scorer` load at the end.
       policy: "nano", or folder or hub name of the causal language model whose body the PPM gets.

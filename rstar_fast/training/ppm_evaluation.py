@@ -51,6 +51,7 @@ def evaluate(
       calibration: of (1 + score) / 2 as the probability that a step is a chosen one, over the distinct steps of the pairs: ten
         `bins` with how many `steps`, their mean `probability`, and the share that was `chosen`; `error`, the mean over steps of
         the distance between the two (expected calibration error); `brier`, the mean square error.
+      calibration_by_depth: the same of steps alone, by depth.
       left_out: pairs that were too long.
 
     Raises:
@@ -62,16 +63,17 @@ def evaluate(
     judged = [one for part in _cut(groups, batch_tokens) for one in _judge(model, part)]
     of_steps = [one for one in judged if not one.group.final]
     depths = sorted({one.group.depth for one in of_steps if one.group.depth is not None})
+    by_depth = {str(depth): [one for one in of_steps if one.group.depth == depth] for depth in depths}
+    scale = ppm_model.scale_of(model)
     return {
         "pairs": {
             "all": _accuracy(judged, seed),
             "steps": _accuracy(of_steps, seed),
             "final": _accuracy([one for one in judged if one.group.final], seed),
-            "steps_by_depth": {
-                str(depth): _accuracy([one for one in of_steps if one.group.depth == depth], seed) for depth in depths
-            },
+            "steps_by_depth": {depth: _accuracy(some, seed) for depth, some in by_depth.items()},
         },
-        "calibration": _calibration(judged, ppm_model.scale_of(model)),
+        "calibration": _calibration(judged, scale),
+        "calibration_by_depth": {depth: _calibration(some, scale) for depth, some in by_depth.items()},
         "left_out": left_out,
     }
 

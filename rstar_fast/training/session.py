@@ -70,7 +70,9 @@ def session(
     with told_of_a_full_disk(path), ExitStack() as held:
         if made.process_index == 0:
             folder = TrainingFolder(path, told, config.changes_no_result)
-            if not folder.is_done:
+            if folder.is_done:
+                folder.remove_leftovers()
+            else:
                 held.enter_context(folder.opened())
         made.distributed_state.wait_for_everyone()
         if made.process_index > 0:
