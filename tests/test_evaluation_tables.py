@@ -67,7 +67,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
 
 def test_trees_are_compared_by_the_shares_of_their_solutions() -> None:
     given = problems(a="1")
-    settings: dict[str, Any] = {"ppm": scorer_of({}), "rollouts": 1, "candidates": 4}
+    settings: dict[str, Any] = {"ppm": scorer_of({}), "rollouts": 1, "candidates": 4, "first_candidates": 0}
     first = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["1", "1", "1", "9"]}), **settings)
     second = rstar_fast.evaluate(given, policy=Scripted({"What is a?": ["9", "1", "9", "9"]}), **settings)
     found = compare(first, second).pass_at_1

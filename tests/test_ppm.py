@@ -415,7 +415,7 @@ def test_what_follows_may_change_where_tokens_end(qwen2: Path, tokenizer: Any) -
 
 
 def test_bfloat16_over_trees_is_that_of_one_by_one(qwen2: Path, tokenizer: Any) -> None:
-    Counted(qwen2, tokenizer, torch.bfloat16, batch_tokens=40).check(PARTIALS, 2e-2)
+    Counted(qwen2, tokenizer, torch.bfloat16, batch_tokens=40).check(PARTIALS, 5e-2)
 
 
 def test_where_memory_ends_passes_become_smaller(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

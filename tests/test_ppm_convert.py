@@ -84,7 +84,7 @@ def test_the_scores_are_the_reference_s(tmp_path: Path, write: Callable[..., Non
                 0, -1
             ]
         expected.append(float(torch.tanh((hidden @ given["v_head.summary.weight"][0] + BIAS) / 5.0)))
-    assert asyncio.run(load_scorer(out, device="cpu").score(PARTIALS)) == pytest.approx(expected, abs=1e-6)
+    assert asyncio.run(load_scorer(out, device="cpu").score(PARTIALS)) == pytest.approx(expected, abs=1e-5)
     told = json.loads((out / "config.json").read_text())
     assert (told["ppm_scale"], told["ppm_bias"]) == (5.0, BIAS)
     # Plainly, all but the bias.

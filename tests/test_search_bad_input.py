@@ -177,7 +177,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
         (lambda: None, "the policy returned nothing for a partial solution: return a list of Candidate"),
         (lambda: "text", "the policy returned a str for a partial solution"),
         (lambda: iter([CODE]), "the policy returned a list_iterator for a partial solution"),
-        (lambda: [CODE] * 9, "the policy returned 9 candidates where 8 were asked for: return no more"),
+        (lambda: [CODE] * 9, "the policy returned 9 candidates where 2 were asked for: return no more"),
         (lambda: ["text"], "the policy returned a str as a candidate: return Candidate(text, stop)"),
         (lambda: [CODE, None], "the policy returned nothing as a candidate"),
         (lambda: [("text", None)], "the policy returned a tuple of 2 as a candidate"),
@@ -202,7 +202,7 @@ def test_a_solution_that_outgrows_the_policys_context_ends_alone() -> None:
     def policy(partials: Sequence[Partial], n: int) -> list[Any]:
         return [PartialTooLong("too long") if too_long(partial, 20) else TEXT for partial in partials]
 
-    result = rstar_fast.search("question", policy=policy, ppm=lambda partials: np.zeros(len(partials)), rollouts=40, max_depth=9)
+    result = rstar_fast.search("question", policy=policy, ppm=lambda partials: np.zeros(len(partials)), rollouts=40, max_depth=9, first_candidates=0)
     assert result.failure is None and result.answer == "7"
     assert result.tree is not None
     ends = [node for node in result.tree if node.terminal is Terminal.TOO_DEEP]
@@ -219,7 +219,7 @@ def test_a_solution_that_outgrows_the_scorers_context_ends_alone() -> None:
             raise PartialTooLong("too long")
         return np.zeros(len(partials))
 
-    result = rstar_fast.search("question", policy=lambda partials, n: [TEXT] * len(partials), ppm=scorer, rollouts=40)
+    result = rstar_fast.search("question", policy=lambda partials, n: [TEXT] * len(partials), ppm=scorer, rollouts=40, first_candidates=0)
     assert result.failure is None and result.answer == "7"
     assert result.tree is not None
     assert max(len(node.solution) for node in result.tree) <= 40
@@ -277,7 +277,7 @@ def test_a_policy_with_nothing_usable(candidates: list[Candidate]) -> None:
         asked.extend(partials)
         return [candidates] * len(partials)
 
-    result = search(policy=policy, max_consecutive_errors=3)
+    result = search(policy=policy, max_consecutive_errors=3, first_candidates=0)
     assert str(result.failure) == "no answer: no solution gave an answer: 1 ended where the policy proposed nothing usable"
     assert (len(asked), result.tree.root.terminal, result.stats.failed_steps) == (
         3,

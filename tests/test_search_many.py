@@ -41,7 +41,7 @@ def zeros(partials: Sequence[Partial]) -> list[float]:
 
 
 def search(problems: Any, policy: Any, **settings: Any) -> Any:
-    return rstar_fast.search(problems, policy=policy, ppm=zeros, **{"rollouts": 3, **settings})
+    return rstar_fast.search(problems, policy=policy, ppm=zeros, **{"rollouts": 3, "first_candidates": 0, **settings})
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
