@@ -15,7 +15,7 @@ from typing import Any
 import bench
 
 import rstar_fast
-from rstar_fast.config import Choice, SearchConfig
+from rstar_fast.config import SearchConfig
 from rstar_fast.evaluation import correctness, paired_difference, wilson
 from rstar_fast.nano import LEVELS, Record, generate
 from rstar_fast.types import SearchResult
@@ -30,9 +30,6 @@ def methods(config: SearchConfig) -> dict[str, Callable[[Sequence[Any]], Sequenc
         "greedy": lambda problems: rstar_fast.search.greedy(problems, seed=config.seed),
         f"majority of {_SAMPLES}": lambda problems: rstar_fast.search.sample(problems, _SAMPLES, seed=config.seed),
         "search": lambda problems: rstar_fast.search(problems, config=config),
-        "search, solutions not weighted by their share": lambda problems: rstar_fast.search(
-            problems, config=config, choice=Choice.WEIGHTED_VOTE
-        ),
     }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from typing import Any
 import bench
 
 from rstar_fast.evaluation import compare, evaluate, sweep
-from rstar_fast.evaluation.sweeping import STRATEGIES, all_tables
+from rstar_fast.evaluation.sweeping import STRATEGIES, Cell, all_tables, matches
 from rstar_fast.nano import generate
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import AnswerKey
 
 _LEVELS = (4, 4, 4, 5)  # where greedy is right on less than 60%
 _ADAPTIVE = ("mcts", "best_of_n", "self_consistency")
+_RIVAL = "best_of_n"  # once more at twice the largest budget: a tree search may take more tokens than as many samples
 
 
 def held_out(count: int, seed: int) -> ProblemFile:
@@ -36,12 +36,20 @@ def held_out(count: int, seed: int) -> ProblemFile:
     )
 
 
-def adaptive_ends(given: ProblemFile, out: Path, rollouts: int, **settings: Any) -> list[dict[str, Any]]:
-    """Of each strategy that can end early: what it saves at the largest budget, and what that costs."""
+def adaptive_ends(given: ProblemFile, out: Path, strategies: list[str], rollouts: int, **settings: Any) -> list[dict[str, Any]]:
+    """Of each strategy that can end early: what it saves at the largest budget, where no problem gets what others leave, and what that
+    costs."""
     rows = []
-    for strategy in _ADAPTIVE:
+    for strategy in (name for name in _ADAPTIVE if name in strategies):
         early = evaluate(
-            given, out=out / f"{strategy}-adaptive", name="adaptive", strategy=strategy, rollouts=rollouts, adaptive=True, **settings
+            given,
+            out=out / f"{strategy}-adaptive",
+            name="adaptive",
+            strategy=strategy,
+            rollouts=rollouts,
+            adaptive=True,
+            budget={"rollouts": rollouts},
+            **settings,
         )
         whole = evaluate(given, out=out / f"{strategy}-{rollouts}", name="whole", strategy=strategy, rollouts=rollouts, **settings)
         tokens = [one.summary["spent"]["tokens"] / len(given.problems) for one in (whole, early)]
@@ -67,9 +75,13 @@ def main() -> None:
     given = held_out(options.problems, options.seed)
     budgets = [int(number) for number in options.budgets.split(",")]
     settings = {"max_depth": 14}  # as in its training
-    cells = sweep(given, options.out, name="nano", strategies=options.strategies.split(","), budgets=budgets, **settings)
-    early = adaptive_ends(given, options.out, max(budgets), **settings)
-    row = {"problems": options.problems, "seed": options.seed, **json.loads((options.out / "sweep.json").read_text()), "adaptive": early}
+    strategies, most = options.strategies.split(","), 2 * max(budgets)
+    cells = sweep(given, options.out, name="nano", strategies=strategies, budgets=budgets, **settings)
+    rival = evaluate(given, out=options.out / f"{_RIVAL}-{most}", name="nano", strategy=_RIVAL, rollouts=most, **settings)
+    cells = (*cells, Cell(_RIVAL, most, rival))
+    early = adaptive_ends(given, options.out, strategies, max(budgets), **settings)
+    row: dict[str, Any] = {"problems": options.problems, "seed": options.seed, "cells": [cell.to_mapping() for cell in cells]}
+    row |= {"at_equal_tokens": [match.to_mapping() for match in matches(cells)], "adaptive": early}
     bench.write("nano_sweep", row)
     lines = ["# nano: accuracy against compute", "", f"{options.problems} held-out problems, three of four of level 4, the others of level 5.", ""]
     for title, table in all_tables(cells):
