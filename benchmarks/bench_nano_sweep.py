@@ -22,7 +22,7 @@ from rstar_fast.storage import ProblemFile
 from rstar_fast.types import AnswerKey
 
 _LEVELS = (4, 4, 4, 5)  # where greedy is right on less than 60%
-_ADAPTIVE = ("mcts", "best_of_n", "self_consistency")
+_ADAPTIVE = ("best_of_n", "self_consistency", "mcts")
 _RIVAL = "best_of_n"  # once more at twice the largest budget: a tree search may take more tokens than as many samples
 
 
