@@ -17,7 +17,7 @@ from rich.tree import Tree as Drawing
 
 from rstar_fast.cli.progress import SearchProgress, duration
 from rstar_fast.cli.rendering import headline, result_lines, visible
-from rstar_fast.config import SearchConfig
+from rstar_fast.config import SandboxConfig, SearchConfig
 from rstar_fast.evaluation import correctness, wilson
 from rstar_fast.types import Expansion, NewStep, Problem, ProgressEvent, SearchResult
 
@@ -32,7 +32,7 @@ _HEADLINE = 56
 
 def demo(
     problems: Annotated[int, typer.Option(min=1, help="Held-out problems for greedy against search.")] = 40,
-    rollouts: Annotated[int, typer.Option(min=1, help="Complete solutions per problem.")] = 16,
+    rollouts: Annotated[int, typer.Option(min=1, help="Complete solutions per problem.")] = 8,
     candidates: Annotated[int, typer.Option(min=1, help="Steps proposed at each node.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the problems and the policy.")] = 1,
 ) -> None:
@@ -43,7 +43,8 @@ def demo(
     from rstar_fast.nano import generate
 
     records = generate("heldout", _SHOWN_PROBLEMS + problems, seed)
-    config = SearchConfig(rollouts=rollouts, candidates=candidates, seed=seed)
+    # The steps of these problems take milliseconds: one that loops for ever does not hold up the others.
+    config = SearchConfig(rollouts=rollouts, candidates=candidates, seed=seed, sandbox=SandboxConfig(timeout_s=1.0))
     shown = [(record.problem, record.answer) for record in records[:_SHOWN_PROBLEMS]]
     for problem, key in [*shown, (Problem(_QUESTION), _KEY)]:
         _show(console, problem, key, config)
@@ -145,7 +146,7 @@ def _measure(console: Console, records: Sequence[Record], config: SearchConfig) 
     with SearchProgress(len(problems), console, "greedy") as progress:
         # A few at a time, so that the bar moves.
         greedy = rstar_fast.search.greedy(
-            problems, progress=progress, seed=config.seed, max_depth=config.max_depth, open_problems=8, candidates=1
+            problems, progress=progress, seed=config.seed, max_depth=config.max_depth, open_problems=8, candidates=1, sandbox=config.sandbox
         )
     with SearchProgress(len(problems), console, "search") as progress:
         searched = rstar_fast.search(problems, config=config, progress=progress)
