@@ -17,6 +17,7 @@ import bench
 
 from rstar_fast.evaluation import compare, evaluate, sweep
 from rstar_fast.evaluation.sweeping import STRATEGIES, Cell, all_tables, matches
+from rstar_fast.evaluation.tables import points_with_interval
 from rstar_fast.nano import generate
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import AnswerKey
@@ -54,7 +55,7 @@ def adaptive_ends(given: ProblemFile, out: Path, strategies: list[str], rollouts
         whole = evaluate(given, out=out / f"{strategy}-{rollouts}", name="whole", strategy=strategy, rollouts=rollouts, **settings)
         tokens = [one.summary["spent"]["tokens"] / len(given.problems) for one in (whole, early)]
         gain = compare(out / f"{strategy}-{rollouts}", out / f"{strategy}-adaptive").accuracy
-        rows.append({"strategy": strategy, "rollouts": rollouts, "tokens": tokens, "saved": 1 - tokens[1] / tokens[0], "gain": dataclasses.asdict(gain)})
+        rows.append({"strategy": strategy, "rollouts": rollouts, "tokens": tokens, "saved": 1 - tokens[1] / tokens[0], "gain": gain})
     return rows
 
 
@@ -81,10 +82,12 @@ def main() -> None:
     cells = (*cells, Cell(_RIVAL, most, rival))
     early = adaptive_ends(given, options.out, strategies, max(budgets), **settings)
     row: dict[str, Any] = {"problems": options.problems, "seed": options.seed, "cells": [cell.to_mapping() for cell in cells]}
-    row |= {"at_equal_tokens": [match.to_mapping() for match in matches(cells)], "adaptive": early}
+    found = matches(cells)
+    row |= {"at_equal_tokens": [match.to_mapping() for match in found]}
+    row |= {"adaptive": [{**one, "gain": dataclasses.asdict(one["gain"])} for one in early]}
     bench.write("nano_sweep", row)
     lines = ["# nano: accuracy against compute", "", f"{options.problems} held-out problems, three of four of level 4, the others of level 5.", ""]
-    for title, table in all_tables(cells):
+    for title, table in all_tables(cells, found):
         lines += lines_of(title, table)
     header = ["strategy", "rollouts", "tokens, all", "tokens, adaptive", "saved", "points gained (95% interval)"]
     shown = [
@@ -93,7 +96,7 @@ def main() -> None:
             str(one["rollouts"]),
             *(f"{tokens:,.0f}" for tokens in one["tokens"]),
             f"{one['saved']:.0%}",
-            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * one["gain"][name] for name in ("difference", "low", "high"))),
+            points_with_interval(one["gain"]),
         ]
         for one in early
     ]

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from bench import write
-from safetensors import safe_open
 
 from rstar_fast import evolution
 from rstar_fast.evolution.nano import nano_evolution
+from rstar_fast.training.models import outline
 from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap
 
 _TOLD = ("solved", "updates", "tokens", "seconds")  # of what a stage records
@@ -63,8 +63,7 @@ def main() -> None:
 
     seconds = {"first policy": once(first, lambda: PolicyTrainer(first, size, resume=False, device=device).run())}
     seconds["bootstrap policy"] = once(bootstrap, lambda: train_bootstrap(first, bootstrap))
-    with safe_open(bootstrap / "model.safetensors", "pt") as weights:
-        parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())
+    parameters = outline(str(bootstrap)).num_parameters()
     row: dict[str, Any] = {"settings": {**vars(given), "out": ""}, "parameters": parameters, "seconds": seconds}
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "none: a CPU"
     stages: list[dict[str, Any]] = []

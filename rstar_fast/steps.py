@@ -33,7 +33,8 @@ END_OF_ANSWER = "<end_of_answer>"
 STOPS: tuple[str, ...] = (END_OF_STEP, END_OF_CODE, END_OF_ANSWER)
 MARKERS: tuple[str, ...] = (CODE, END_OF_STEP, END_OF_CODE, OUTPUT, END_OF_OUTPUT, ANSWER, END_OF_ANSWER)
 
-_PROMPT = "<|user|>:\n{}\n<|assistant|>: Let's think step by step and solve the problem with code."
+USER = "<|user|>:\n"  # the first line of a prompt
+_PROMPT = USER + "{}\n<|assistant|>: Let's think step by step and solve the problem with code."
 _BOXED = "\\boxed{"
 _MARKER = re.compile("|".join(map(re.escape, MARKERS)))
 _CODE_OR_OUTPUT = re.compile(f"{re.escape(CODE)}|{re.escape(OUTPUT)}.*?{re.escape(END_OF_OUTPUT)}", re.DOTALL)

@@ -16,7 +16,7 @@ from rstar_fast.evaluation import Evaluation, compare, paper_table, sweep
 from rstar_fast.evaluation.api import beam_width
 from rstar_fast.evaluation.page import errorbars
 from rstar_fast.evaluation.paper import paper_tables
-from rstar_fast.evaluation.sweeping import all_tables, sweep_tables
+from rstar_fast.evaluation.sweeping import all_tables, matches, sweep_tables
 from rstar_fast.evaluation.tables import comparison_tables, evaluation_tables
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import AnswerKey, Candidate, InvalidInput, Partial, Problem
@@ -159,7 +159,7 @@ def test_a_sweep_says_what_the_tree_search_gains_at_no_fewer_tokens(tmp_path: Pa
     assert one["accuracy"] == compare(rival.evaluation, mcts.evaluation).to_mapping()["accuracy"]
     assert one["accuracy"]["difference"] == pytest.approx(1 / 3) and one["by_level"]["a"]["difference"] == 0.5
     assert one["by_level"]["b"]["difference"] == 0.0 and one["by_level"]["b"]["low"] < 0.0
-    of_levels, of_matches = all_tables(cells)[1:]
+    of_levels, of_matches = all_tables(cells, matches(cells))[1:]
     assert of_levels[1][0] == ["strategy", "rollouts", "level a", "level b"]
     assert of_levels[1][1] == ["mcts", "1", "100.0%", "0.0%"]
     assert len(of_matches[1]) == 1 + len(found) and of_matches[1][1][5].startswith("+33.3 (")
@@ -170,7 +170,7 @@ def test_a_sweep_says_what_the_tree_search_gains_at_no_fewer_tokens(tmp_path: Pa
 def test_without_levels_and_a_tree_search_a_sweep_is_its_grid(tmp_path: Path) -> None:
     given = ProblemFile((Problem("What is a?", "a"),), AnswerKey({"a": "1"}))
     cells = sweep(given, tmp_path / "s", policy=Scripted({"What is a?": ["1"]}), strategies=["greedy"], budgets=[1])
-    assert all_tables(cells) == sweep_tables(cells)
+    assert all_tables(cells, matches(cells)) == sweep_tables(cells)
 
 
 def test_the_page_of_adaptive_samples_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 import yaml
@@ -17,9 +17,9 @@ from rich.console import Console
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
 from rstar_fast.cli.rendering import one_line, this_command
-from rstar_fast.cli.search_command import search
+from rstar_fast.cli.search_options import ADAPTIVE_HELP, Aggregated, Candidates, Chosen, MaxSeconds, MaxTokens, Rollouts, Trees, limited
 from rstar_fast.cli.tables import print_tables
-from rstar_fast.config import Aggregate, Budget, Choice, SearchConfig
+from rstar_fast.config import Budget, SearchConfig
 from rstar_fast.storage import ProblemFile
 from rstar_fast.types import InvalidInput, ProgressEvent
 
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from rstar_fast.evaluation import Evaluation
     from rstar_fast.evaluation.paper import Row
     from rstar_fast.evaluation.sweeping import Cell
-
-    Trees = MaxTokens = int | None
-    MaxSeconds = float | None
-    Aggregated = Aggregate | None
-else:  # as `rstar-fast search` defines them
-    _OPTIONS = get_type_hints(search, include_extras=True)
-    Trees, MaxTokens, MaxSeconds, Aggregated = (_OPTIONS[name] for name in ("trees", "max_tokens", "max_seconds", "aggregate"))
 
 _CHANGED_LISTED = 20
 
@@ -53,14 +46,12 @@ def evaluate(
     file: Annotated[Path | None, typer.Option(help="Where the benchmark lies on this machine, instead of the hub.")] = None,
     sample: Annotated[int | None, typer.Option(help="Only so many problems, drawn by the seed.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of search settings; options override it.")] = None,
-    rollouts: Annotated[int | None, typer.Option(help="Complete solutions per problem.")] = None,
-    candidates: Annotated[int | None, typer.Option(help="Steps proposed at each node.")] = None,
+    rollouts: Rollouts = None,
+    candidates: Candidates = None,
     trees: Trees = None,
-    choice: Annotated[Choice | None, typer.Option(help="How the answer is chosen.")] = None,
+    choice: Chosen = None,
     aggregate: Aggregated = None,
-    adaptive: Annotated[
-        bool | None, typer.Option("--adaptive/--no-adaptive", help="End a problem when its vote stands; others get what it leaves.")
-    ] = None,
+    adaptive: Annotated[bool | None, typer.Option("--adaptive/--no-adaptive", help=ADAPTIVE_HELP)] = None,
     max_tokens: MaxTokens = None,
     max_seconds: MaxSeconds = None,
     seed: Annotated[int, typer.Option(help="Of the problems drawn, the policy and the intervals.")] = 0,
@@ -86,9 +77,9 @@ def evaluate(
         **{name: value for name, value in options.items() if value is not None},
     }
     _check_settings(settings)
-    limits = {name: limit for name, limit in (("tokens", max_tokens), ("seconds", max_seconds)) if limit is not None}
-    if limits:
-        settings["budget"] = SearchConfig(budget=settings.get("budget", Budget())).budget.replace(**limits)
+    budget = limited(SearchConfig(budget=settings.get("budget", Budget())), max_tokens, max_seconds).budget
+    if budget != Budget():
+        settings["budget"] = budget
     if "strategy" in settings:
         if table is not None:
             raise InvalidInput("the table names its strategies itself: leave strategy out of the settings")
@@ -229,7 +220,7 @@ def _sweep(
     given: ProblemFile, data: str, out: Path, strategy: str | None, budgets: str | None, asked: Mapping[str, Any], shown: _Shown, as_json: bool
 ) -> tuple[Cell, ...]:
     from rstar_fast import evaluation
-    from rstar_fast.evaluation.sweeping import all_tables, notes_of
+    from rstar_fast.evaluation.sweeping import all_tables, matches, notes_of
 
     chosen = {"strategies": [name.strip() for name in strategy.split(",")]} if strategy is not None else {}
     cells = evaluation.sweep(
@@ -239,7 +230,7 @@ def _sweep(
     if as_json:
         typer.echo(json.dumps([cell.to_mapping() for cell in cells]))
         return cells
-    print_tables(all_tables(cells))
+    print_tables(all_tables(cells, matches(cells)))
     _say(notes_of(cells))
     typer.echo(f"page      {one_line(str(out / 'sweep.html'))}")
     return cells

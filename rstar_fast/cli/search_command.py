@@ -16,7 +16,8 @@ from rich.console import Console
 from rstar_fast.cli.config_file import load_config
 from rstar_fast.cli.progress import SearchProgress
 from rstar_fast.cli.rendering import one_line, result_json, result_lines, this_command
-from rstar_fast.config import Aggregate, Annotation, Choice, SearchConfig, Strategy
+from rstar_fast.cli.search_options import ADAPTIVE_HELP, Aggregated, Candidates, Chosen, MaxSeconds, MaxTokens, Rollouts, Trees, limited
+from rstar_fast.config import Annotation, SearchConfig, Strategy
 from rstar_fast.evaluation import failed, wilson
 from rstar_fast.storage import ProblemFile, Run, looks_like_problem_file, read_problems
 from rstar_fast.types import AnswerKey, Failure, InvalidInput, Problem, SearchResult
@@ -33,16 +34,16 @@ def search(
     config: Annotated[Path | None, typer.Option(help="YAML file of search settings; options override it.")] = None,
     annotation: Annotated[Annotation | None, typer.Option(help="Where the values of steps come from.")] = None,
     strategy: Annotated[Strategy | None, typer.Option(help="How solutions are found.")] = None,
-    rollouts: Annotated[int | None, typer.Option(help="Complete solutions per problem.")] = None,
-    candidates: Annotated[int | None, typer.Option(help="Steps proposed at each node.")] = None,
+    rollouts: Rollouts = None,
+    candidates: Candidates = None,
     max_depth: Annotated[int | None, typer.Option(help="Most steps of a solution.")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Rollouts in flight in one tree.")] = None,
-    trees: Annotated[int | None, typer.Option(help="Independent trees of a problem, with --strategy mcts.")] = None,
-    choice: Annotated[Choice | None, typer.Option(help="How the answer is chosen.")] = None,
-    aggregate: Annotated[Aggregate | None, typer.Option(help="How a solution's score is made of those of its steps.")] = None,
-    adaptive: Annotated[bool, typer.Option("--adaptive", help="End a problem when its vote stands; others get what it leaves.")] = False,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens the policy may generate for a problem.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Seconds that a problem may take.")] = None,
+    trees: Trees = None,
+    choice: Chosen = None,
+    aggregate: Aggregated = None,
+    adaptive: Annotated[bool, typer.Option("--adaptive", help=ADAPTIVE_HELP)] = False,
+    max_tokens: MaxTokens = None,
+    max_seconds: MaxSeconds = None,
     seed: Annotated[int | None, typer.Option(help="Seeds the policy.")] = None,
     skip_malformed: Annotated[bool, typer.Option("--skip-malformed", help="Leave malformed lines out, and list them.")] = False,
     retry_failed: Annotated[
@@ -57,8 +58,8 @@ def search(
     options = {"rollouts": rollouts, "candidates": candidates, "max_depth": max_depth, "in_flight": in_flight, "seed": seed}
     options |= {"annotation": annotation, "choice": choice, "strategy": strategy, "trees": trees, "aggregate": aggregate}
     options |= {"adaptive": adaptive or None}
-    limits = {"tokens": max_tokens, "seconds": max_seconds}
-    settings = _settings(config, {name: value for name, value in options.items() if value is not None}, limits)
+    settings = _settings(config, {name: value for name, value in options.items() if value is not None})
+    settings = limited(settings, max_tokens, max_seconds)
     given = _problems(problems, skip_malformed)
     if retry_failed:
         _forget_failures(out)
@@ -79,10 +80,8 @@ def looks_like_file(argument: str) -> bool:
         return False
 
 
-def _settings(path: Path | None, options: Mapping[str, Any], limits: Mapping[str, Any]) -> SearchConfig:
-    settings = SearchConfig.from_mapping({**(load_config(path) if path is not None else {}), **options})
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    return settings.replace(budget=settings.budget.replace(**given)) if given else settings
+def _settings(path: Path | None, options: Mapping[str, Any]) -> SearchConfig:
+    return SearchConfig.from_mapping({**(load_config(path) if path is not None else {}), **options})
 
 
 def _problems(argument: str, skip_malformed: bool) -> ProblemFile:

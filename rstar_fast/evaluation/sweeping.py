@@ -189,9 +189,9 @@ def matches(cells: Sequence[Cell]) -> list[Match]:
     return found
 
 
-def all_tables(cells: Sequence[Cell]) -> list[Table]:
-    """A sweep: the grid, by level where the problems have levels, and the tree search against the others."""
-    return [*sweep_tables(cells), *_level_tables(cells), *_match_tables(matches(cells))]
+def all_tables(cells: Sequence[Cell], found: Sequence[Match]) -> list[Table]:
+    """A sweep: the grid, by level where the problems have levels, and its `matches`."""
+    return [*sweep_tables(cells), *_level_tables(cells), *_match_tables(found)]
 
 
 def _level_tables(cells: Sequence[Cell]) -> list[Table]:
@@ -248,10 +248,11 @@ def notes_of(cells: Sequence[Cell]) -> list[str]:
 
 
 def _write(folder: Path, cells: Sequence[Cell], data: str) -> None:
+    found = matches(cells)
     said = {
         "data": data,
         "cells": [cell.to_mapping() for cell in cells],
-        "at_equal_tokens": [match.to_mapping() for match in matches(cells)],
+        "at_equal_tokens": [match.to_mapping() for match in found],
         "notes": notes_of(cells),
     }
     lines: dict[str, list[tuple[float, dict[str, Any]]]] = {}
@@ -260,4 +261,4 @@ def _write(folder: Path, cells: Sequence[Cell], data: str) -> None:
             lines.setdefault(cell.strategy, []).append((cell.tokens, dict(cell.evaluation.metrics["accuracy"])))
     plot = errorbars(lines, f"{data}: accuracy against compute", "tokens generated a problem")
     notes = [*_NOTES, *notes_of(cells)]
-    write_page(folder, "sweep", json.loads(json.dumps(said)), f"Sweep: {data}", notes, all_tables(cells), plot)
+    write_page(folder, "sweep", json.loads(json.dumps(said)), f"Sweep: {data}", notes, all_tables(cells, found), plot)

@@ -82,12 +82,13 @@ def _check_models(config: EvolutionConfig) -> None:
       InvalidInput: something is not.
     """
     require_libraries()
+    models = {}
     for policy in dict.fromkeys(name for name in (config.base, config.bootstrap) if name is not None):
         load_tokenizer(policy, "policy")
-        outline(policy)
+        models[policy] = outline(policy)
     check_model(outline_of_ppm(config.base))
     if any(round_.policy_training.packing for round_ in config.rounds):
-        check_packing(outline(config.base))
+        check_packing(models[config.base])
     if config.base_data is not None:
         read_table(config.base_data, ("prompt", "completion"))
     if config.launcher and shutil.which(config.launcher[0]) is None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_USER = "<|user|>:\n"
+from rstar_fast import steps
 
 
 def sft_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """The reference's form of a row of `rows.SFT`."""
-    return {"query": row["prompt"].removeprefix(_USER), "response": row["completion"].strip()}
+    return {"query": row["prompt"].removeprefix(steps.USER), "response": row["completion"].strip()}
 
 
 def pair_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from typing import Any
 from rstar_fast import steps
 from rstar_fast.types import InvalidInput
 
-_FIRST_LINE = steps.prompt_of("").partition("\n")[0] + "\n"  # of a prompt, which their query lacks
-
 
 def read_reference_sft(path: str | Path) -> Iterator[dict[str, Any]]:
     """The rows of the reference's SFT file, with our `prompt` and `completion`.
@@ -20,7 +18,7 @@ def read_reference_sft(path: str | Path) -> Iterator[dict[str, Any]]:
       InvalidInput: the file is missing, or no list of such rows; names the row.
     """
     for row in _rows(Path(path), ("query", "response"), ()):
-        yield {"prompt": _FIRST_LINE + row["query"], "completion": row["response"]}
+        yield {"prompt": steps.USER + row["query"], "completion": row["response"]}
 
 
 def read_reference_pairs(path: str | Path) -> Iterator[dict[str, Any]]:
