@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import math
 import os
@@ -371,7 +372,7 @@ class Counted:
     def check(self, partials: Sequence[Partial], tolerance: float = 1e-5) -> int:
         """Scores them; returns how many tokens were computed for it."""
         before = self.scorer.stats.tokens_computed
-        expected = one_by_one(self.model, self.tokenizer, partials)
+        expected = one_by_one(copy.deepcopy(self.model).double(), self.tokenizer, partials)  # the same weights, hardly a rounding
         np.testing.assert_allclose(score(self.scorer, partials), expected, atol=tolerance)
         return self.scorer.stats.tokens_computed - before
 
@@ -415,7 +416,7 @@ def test_what_follows_may_change_where_tokens_end(qwen2: Path, tokenizer: Any) -
 
 
 def test_bfloat16_over_trees_is_that_of_one_by_one(qwen2: Path, tokenizer: Any) -> None:
-    Counted(qwen2, tokenizer, torch.bfloat16, batch_tokens=40).check(PARTIALS, 5e-2)
+    Counted(qwen2, tokenizer, torch.bfloat16, batch_tokens=40).check(PARTIALS, 2e-2)
 
 
 def test_where_memory_ends_passes_become_smaller(qwen2: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

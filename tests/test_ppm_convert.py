@@ -75,7 +75,7 @@ def test_the_scores_are_the_reference_s(tmp_path: Path, write: Callable[..., Non
     out = from_reference(tmp_path / "theirs", tmp_path / "ours")
     # What the reference's scorer does: the last token's last hidden state through the head, tanh(. / 5).
     make_policy(family, tmp_path / "policy")
-    body = AutoModelForCausalLM.from_pretrained(tmp_path / "policy").model
+    body = AutoModelForCausalLM.from_pretrained(tmp_path / "policy").model.double()
     given = head()
     expected = []
     for partial in PARTIALS:
@@ -83,8 +83,8 @@ def test_the_scores_are_the_reference_s(tmp_path: Path, write: Callable[..., Non
             hidden = body(input_ids=torch.tensor([nano_tokenizer()(steps.prompt(partial))["input_ids"]])).last_hidden_state[
                 0, -1
             ]
-        expected.append(float(torch.tanh((hidden @ given["v_head.summary.weight"][0] + BIAS) / 5.0)))
-    assert asyncio.run(load_scorer(out, device="cpu").score(PARTIALS)) == pytest.approx(expected, abs=1e-5)
+        expected.append(float(torch.tanh((hidden @ given["v_head.summary.weight"][0].double() + BIAS) / 5.0)))
+    assert asyncio.run(load_scorer(out, device="cpu").score(PARTIALS)) == pytest.approx(expected, abs=1e-6)
     told = json.loads((out / "config.json").read_text())
     assert (told["ppm_scale"], told["ppm_bias"]) == (5.0, BIAS)
     # Plainly, all but the bias.
