@@ -1,8 +1,11 @@
-"""The evolution of nano with a larger model, on a GPU, from nothing: python benchmarks/evolve_on_gpu.py --out DIR
+"""The evolution of nano on a GPU.
 
-Trains a bootstrap policy of 12 M parameters as nano's is trained, then runs the four rounds of `rstar-fast evolve --nano` from it, each
-measured against its control. It may be killed: the same command goes on. Writes results/nano_evolution_gpu.json with what each part
-took; the folder of the evolution holds its summary page.
+    python benchmarks/evolve_on_gpu.py --out DIR                                            # a larger model, from nothing
+    python benchmarks/evolve_on_gpu.py --out DIR --shipped --problems 600,1200,2400,4800    # nano itself, with more problems
+
+The first trains a bootstrap policy of 12 M parameters as nano's is trained; both run the four rounds of `rstar-fast evolve --nano`, each
+measured against its control. It may be killed: the same command goes on. Writes results/nano_evolution_gpu.json (nano_evolution_shipped.json)
+with what each part took; the folder of the evolution holds its summary page.
 """
 
 from __future__ import annotations
@@ -20,10 +23,17 @@ from bench import write
 
 from rstar_fast import evolution
 from rstar_fast.evolution.nano import nano_evolution
+from rstar_fast.nano import BOOTSTRAP
 from rstar_fast.training.models import outline
 from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap
 
 _TOLD = ("solved", "updates", "tokens", "seconds")  # of what a stage records
+
+
+def counts(text: str) -> int | list[int]:
+    """Numbers of problems: one, or one for each round."""
+    numbers = list(map(int, text.split(",")))
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def once(folder: Path, work: Callable[[], object]) -> float:
@@ -52,7 +62,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=15_000_000, help="that the first policy reads")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--problems", type=int, default=1300, help="of each round")
+    parser.add_argument("--shipped", action="store_true", help="from the bootstrap policy that is shipped")
+    parser.add_argument("--problems", type=counts, default=1300, help="of each round: one number, or four with commas")
     parser.add_argument("--heldout", type=int, default=160)
     parser.add_argument("--open-problems", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
@@ -60,17 +71,21 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = PolicySettings(tokens=given.tokens, minutes=0, width=given.width, layers=given.layers, seed=given.seed)
     first, bootstrap, folder = given.out / "first", given.out / "bootstrap", given.out / "evolution"
-
-    seconds = {"first policy": once(first, lambda: PolicyTrainer(first, size, resume=False, device=device).run())}
-    seconds["bootstrap policy"] = once(bootstrap, lambda: train_bootstrap(first, bootstrap))
+    seconds = {}
+    if given.shipped:
+        bootstrap = BOOTSTRAP
+    else:
+        seconds["first policy"] = once(first, lambda: PolicyTrainer(first, size, resume=False, device=device).run())
+        seconds["bootstrap policy"] = once(bootstrap, lambda: train_bootstrap(first, bootstrap))
     parameters = outline(str(bootstrap)).num_parameters()
     row: dict[str, Any] = {"settings": {**vars(given), "out": ""}, "parameters": parameters, "seconds": seconds}
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "none: a CPU"
     stages: list[dict[str, Any]] = []
 
     def keep() -> Path:
-        row["minutes"] = round((seconds["first policy"] + seconds["bootstrap policy"] + sum(s["seconds"] for s in stages)) / 60, 1)
-        return write("nano_evolution_gpu", row | {"stages": stages, "summary": json.loads((folder / "summary.json").read_text("utf-8"))})
+        row["minutes"] = round((sum(seconds.values()) + sum(s["seconds"] for s in stages)) / 60, 1)
+        summary = json.loads((folder / "summary.json").read_text("utf-8"))
+        return write("nano_evolution_shipped" if given.shipped else "nano_evolution_gpu", row | {"stages": stages, "summary": summary})
 
     def told(stage: Any, record: Any, before: bool) -> None:
         stages.append({"round": stage.round, "stage": stage.name, **{name: record[name] for name in _TOLD if name in record}})

@@ -497,6 +497,14 @@ def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp
     assert len(asked) == 4 * 60 and not asked & {r.problem.question for r in read_last()}  # each round has others
 
 
+def test_each_round_may_have_its_own_number_of_problems(tmp_path: Path) -> None:
+    config = nano.nano_evolution(tmp_path, problems=[6, 12, 24, 48], heldout=5)
+    questions = [
+        {json.loads(line)["question"] for line in Path(path).read_text("utf-8").splitlines()} for path in config.problem_files
+    ]
+    assert list(map(len, questions)) == [6, 12, 24, 48] and len(set().union(*questions)) == 90
+
+
 def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path) -> None:
     def count() -> int:
         return len((tmp_path / "problems" / "train-1.jsonl").read_text("utf-8").splitlines())
@@ -506,10 +514,13 @@ def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path
     assert count() == 7
     (tmp_path / "evolution.json").touch()
     nano.nano_evolution(tmp_path, problems=7, heldout=5)
-    with pytest.raises(InvalidInput, match="was begun with .*'problems': 7.*: continue it"):
+    with pytest.raises(InvalidInput, match=r"was begun with .*'problems': \[7, 7, 7, 7\].*: continue it"):
         nano.nano_evolution(tmp_path, problems=8, heldout=5)
-    with pytest.raises(InvalidInput, match="problems is 0: give an integer >= 1"):
-        nano.nano_evolution(tmp_path, problems=0)
+    for none in (0, (5, 5, 0, 5)):
+        with pytest.raises(InvalidInput, match="problems is 0: give an integer >= 1"):
+            nano.nano_evolution(tmp_path, problems=none)
+    with pytest.raises(InvalidInput, match="for 2 rounds: give one number, or 4"):
+        nano.nano_evolution(tmp_path, problems=[5, 5])
     with pytest.raises(InvalidInput, match="cannot be used for an evolution"):
         nano.nano_evolution(tmp_path / "evolution.json")
 

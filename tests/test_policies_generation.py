@@ -210,8 +210,12 @@ def grown(tokenizer: Any, partial: Partial, steps_: Sequence[str]) -> list[list[
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("room", [0, 20_000, 10**9])
-def test_what_is_known_of_prompts_changes_no_sample(name: str, room: int, tokenizer: Any) -> None:
+@pytest.mark.parametrize(("room", "most"), [(0, 1 << 24), (20_000, 1 << 24), (10**9, 1 << 24), (10**9, 5_000), (0, 0)])
+def test_neither_what_is_known_of_prompts_nor_how_they_are_batched_changes_a_sample(
+    name: str, room: int, most: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "_NEW_ALONE", ())
+    monkeypatch.setattr(generation, "_MOST_SCORES", most)
     plain = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0)
     sampler = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(room))
     branches = [grown(tokenizer, partial, ["x = 4\n<end_of_step>\n", "y = 5 * x\n<end_of_step>\n"]) for partial in PARTIALS]
@@ -228,6 +232,23 @@ def test_what_is_known_of_prompts_changes_no_sample(name: str, room: int, tokeni
             sampled(sampler, prompts, of_prompt, 9, of_call), sampled(plain, prompts, of_prompt, 9), strict=True
         ):
             same(mine, expected)
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 400), st.booleans()), min_size=1, max_size=40), st.integers(0, 10**6))
+def test_batches_of_prompts_hold_all_and_are_bounded(prompts: list[tuple[int, int, bool]], most: int) -> None:
+    new, known, alone = map(np.array, zip(*prompts, strict=True))
+    lengths = new + known
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, "_MOST_SCORES", most)
+        batches = generation._alike(new, lengths, 4, alone)
+    assert sorted(np.concatenate(batches)) == list(range(len(prompts)))
+    for batch in batches:
+        padded = len(batch) * int(new[batch].max()) * int(lengths[batch].max())
+        assert len(batch) == 1 or (4 * padded <= most and not alone[batch].any())
+        assert padded <= 2 * int((new * lengths)[batch].sum())
+    like = (new == new[0]) & (lengths == lengths[0])
+    if like.all() and not alone.any() and 4 * len(prompts) * new[0] * lengths[0] <= most:
+        assert len(batches) == 1
 
 
 def test_of_a_longer_prompt_only_what_is_new_is_computed(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

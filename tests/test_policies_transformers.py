@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from rstar_fast import nano, steps
 from rstar_fast.policies import load_policy
 from rstar_fast.policies.checkpoint import load_model, load_tokenizer
+from rstar_fast.policies.checkpoint import step_tokens
 from rstar_fast.policies.generation import SharedRows
 from rstar_fast.policies.transformers import TransformersPolicy
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, Problem
@@ -256,6 +257,18 @@ def test_bfloat16_runs(tokenizer: Any) -> None:
     policy = TransformersPolicy(random_model("qwen2").to(torch.bfloat16), tokenizer, max_step_tokens=5)
     for candidates in propose(policy, PARTIALS, 2):
         assert len(candidates) == 2 and all(np.isfinite(candidate.logprob) for candidate in candidates)
+
+
+@pytest.mark.parametrize(("of_checkpoint", "asked", "most"), [(None, None, 512), (5, None, 5), (5, 7, 7), (2048, None, 512)])
+def test_a_checkpoint_may_say_how_long_its_steps_are(
+    tokenizer: Any, of_checkpoint: int | None, asked: int | None, most: int
+) -> None:
+    model = random_model("llama")
+    model.generation_config.max_new_tokens = of_checkpoint
+    assert step_tokens(model.generation_config, asked) == most
+    if most < 10:
+        (candidates,) = propose(TransformersPolicy(model, tokenizer, max_step_tokens=asked), [SHORT], 20)
+        assert max(candidate.tokens for candidate in candidates) == most
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ def evolve(
     config: Annotated[Path | None, typer.Argument(help="YAML file of the evolution; see EvolutionConfig.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Its folder; an evolution found there goes on.")] = None,
     nano: Annotated[bool, typer.Option("--nano", help="The evolution of nano, on this CPU.")] = False,
-    problems: Annotated[int | None, typer.Option(help="With --nano: problems to train on.")] = None,
+    problems: Annotated[
+        str | None, typer.Option(help="With --nano: problems that a round searches: one number, or one for each, as 600,1200,2400,4800.")
+    ] = None,
     heldout: Annotated[int | None, typer.Option(help="With --nano: problems to measure on.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan, with what it is estimated to take.")] = False,
@@ -40,7 +42,8 @@ def evolve(
     from rstar_fast import evolution
 
     with contextlib.ExitStack() as stack:
-        settings = _settings(config, None if dry_run else out, {"problems": problems, "heldout": heldout, "seed": seed}, stack)
+        given = {"problems": _counts(problems), "heldout": heldout, "seed": seed}
+        settings = _settings(config, None if dry_run else out, given, stack)
         if dry_run:
             _show_plan(evolution.plan(settings))
             return
@@ -56,7 +59,17 @@ def evolve(
     typer.echo(f"page      {one_line(str(out / 'summary.html'))}")
 
 
-def _settings(config: Path | None, out: Path | None, options: dict[str, int | None], stack: contextlib.ExitStack) -> Any:
+def _counts(problems: str | None) -> int | list[int] | None:
+    if problems is None:
+        return None
+    try:
+        counts = [int(count) for count in problems.split(",")]
+    except ValueError:
+        raise InvalidInput(f"--problems is {problems!r}: give a number, or one for each round, as 600,1200,2400,4800") from None
+    return counts if len(counts) > 1 else counts[0]
+
+
+def _settings(config: Path | None, out: Path | None, options: dict[str, Any], stack: contextlib.ExitStack) -> Any:
     from rstar_fast.evolution import EvolutionConfig
     from rstar_fast.evolution.nano import nano_evolution
 

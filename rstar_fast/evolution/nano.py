@@ -28,28 +28,32 @@ _HELDOUT_LEVELS = (1, 2, 3, *(4,) * 6, 5)
 
 
 def nano_evolution(
-    out: str | Path, *, base: str | Path = BOOTSTRAP, problems: int = 1300, heldout: int = 160, seed: int = 0
+    out: str | Path, *, base: str | Path = BOOTSTRAP, problems: int | Sequence[int] = 1300, heldout: int = 160, seed: int = 0
 ) -> EvolutionConfig:
     """Writes the problem files of an evolution of nano into its folder, and gives its settings.
 
     Args:
       out: the evolution's folder.
       base: the bootstrap policy, from which every round trains; by default the one shipped.
-      problems: that each round searches, >= 1. Every round has others, and learns from those of the rounds before as well: so small a
-        policy needs many different problems more than many solutions.
+      problems: that each round searches, >= 1, one number or one for each round. Every round has others, and learns from those of
+        the rounds before as well: so small a policy needs many different problems more than many solutions.
       heldout: problems to measure on, >= 1; most of them of level 4, where most is to be learned.
       seed: of the problems, and of all that is drawn.
 
     Raises:
       InvalidInput: a number is out of its range, or the folder is no folder, or of an evolution with other problems.
     """
-    for name, count in (("problems", problems), ("heldout", heldout)):
-        check_integer(name, count, 1)
     folder = Path(out) / FOLDER
     settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
-    train = [folder / f"train-{k}.jsonl" for k in range(1, len(settings["rounds"]) + 1)]
+    rounds = len(settings["rounds"])
+    counts = [problems] * rounds if isinstance(problems, int) else list(problems)
+    if len(counts) != rounds:
+        raise InvalidInput(f"problems is {problems}, for {len(counts)} rounds: give one number, or {rounds}")
+    for name, count in (*(("problems", count) for count in counts), ("heldout", heldout)):
+        check_integer(name, count, 1)
+    train = [folder / f"train-{k}.jsonl" for k in range(1, rounds + 1)]
     held, base_data = folder / "heldout.jsonl", folder / "base.jsonl"
-    asked = {"problems": problems, "heldout": heldout, "seed": seed, "rounds": len(train), "generator": generator.VERSION}
+    asked = {"problems": counts, "heldout": heldout, "seed": seed, "generator": generator.VERSION}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = _made(folder)
@@ -59,11 +63,12 @@ def nano_evolution(
             (folder / _MADE).unlink(missing_ok=True)
             seen = read_last()
             known = {record.problem.question for record in seen}
-            wanted = len(train) * problems
+            wanted = sum(counts)
             drawn = generate("train", wanted + len(seen), seed, levels=_TRAIN_LEVELS)
             fresh = [record for record in drawn if record.problem.question not in known][:wanted]
-            for k, path in enumerate(train):
-                write_whole(path, _problems(fresh[k :: len(train)]))
+            for path, count in zip(train, counts, strict=True):
+                write_whole(path, _problems(fresh[:count]))
+                del fresh[:count]
             write_whole(held, _problems(generate("heldout", heldout, seed, levels=_HELDOUT_LEVELS)))
             write_whole(base_data, worked(seen))
             write_whole(folder / _MADE, json.dumps(asked))

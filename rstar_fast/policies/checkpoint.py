@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
@@ -17,6 +17,7 @@ from rstar_fast.types import InvalidInput
 
 # What a tokenizer is called that is wholly told by its tokenizer.json.
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_STEP_TOKENS = 512
 
 
 def load_model(
@@ -72,6 +73,19 @@ def load_tokenizer(name: str, noun: str) -> PreTrainedTokenizerBase:
 def context_tokens(model: Any) -> int:
     """The longest sequence a model takes; very large where its config does not say."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def step_tokens(generation: GenerationConfig | None, asked: int | None) -> int:
+    """Most tokens of a step: what was asked for, else 512, or fewer where the checkpoint's `max_new_tokens` is less.
+
+    Raises:
+      InvalidInput: less than one was asked for.
+    """
+    if asked is None:
+        return min(_STEP_TOKENS, getattr(generation, "max_new_tokens", None) or _STEP_TOKENS)
+    if asked < 1:
+        raise InvalidInput(f"max_step_tokens={asked}: give an integer >= 1")
+    return asked
 
 
 def cache_argument(model: Any) -> str:

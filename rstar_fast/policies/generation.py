@@ -24,6 +24,9 @@ from rstar_fast.policies.prompt_cache import PromptCache
 # A row of more tokens goes on among the stragglers: else the others would be computed as if they were as long.
 _SHORT = 64
 _BLOCK = 32  # positions by which room grows
+_MOST_SCORES = 1 << 24  # of prompts computed together: they bound the memory that this takes
+# Where prompts of which nothing is known are not computed together: torch's own attention, which takes no padding, is faster there.
+_NEW_ALONE = ("cpu",)
 _WIDEST = 8  # most rows of a place: where a few prompts have many rows, the places of the others are not as wide
 
 
@@ -80,9 +83,12 @@ class SharedRows:
         parts, last = _computed(self._decoder, prompts, owners, self._known)
         logits = self._head(last)
         at = len(self._short.names)
-        for part, of_prompt in zip(parts, names, strict=True):
-            for begin in range(0, len(of_prompt), _WIDEST):
-                self._short.add(part, of_prompt[begin : begin + _WIDEST])
+        places = [
+            (part, of_prompt[begin : begin + _WIDEST])
+            for part, of_prompt in zip(parts, names, strict=True)
+            for begin in range(0, len(of_prompt), _WIDEST)
+        ]
+        self._short.add([part for part, _ in places], [of_place for _, of_place in places])
         counts = torch.tensor([len(of_prompt) for of_prompt in names], device=logits.device)
         logits = logits.repeat_interleave(counts, 0)
         self.logits = torch.cat([self.logits[:at], logits, self.logits[at:]]) if len(self.logits) else logits
@@ -105,7 +111,8 @@ class SharedRows:
         straggling = np.flatnonzero(self._short.generated >= _SHORT)
         if len(straggling):
             for row in straggling.tolist():
-                self._long.add(*self._short.row(row))
+                prompt, name, own = self._short.row(row)
+                self._long.add([prompt], [name], own)
             stay, others = self._short.leave(straggling), np.arange(sum(sizes))[sizes[0] :]
             self._put_in_order(np.concatenate([stay, others, straggling]))
 
@@ -143,28 +150,32 @@ class _Group:
         self._before = self._own = self._nothing
         self._is_placed = False
 
-    def add(self, prompt: Tensor, names: np.ndarray, own: Tensor | None = None) -> None:
+    def add(self, prompts: Sequence[Tensor], names: Sequence[np.ndarray], own: Tensor | None = None) -> None:
         """Adds rows.
 
         Args:
-          prompt: [2 * L, K, tokens, D].
-          names: of the rows, at most _WIDEST.
+          prompts: [2 * L, K, tokens, D] each; every one gets a place of its own.
+          names: of each prompt's rows, at most _WIDEST.
           own: keys and values of what they have generated, [2 * L, rows, K, tokens, D]; None: nothing yet.
         """
-        place, length = len(self._lengths), prompt.shape[2]
-        rows = slice(len(self.names), len(self.names) + len(names))
-        self._before = _with_room(self._before, place, int(self._lengths.max(initial=0)), place + 1, length)
-        self._before[:, place, :, :length] = prompt
-        self._before[:, place, :, length:] = 0.0
+        lengths = np.array([prompt.shape[2] for prompt in prompts])
+        places = slice(len(self._lengths), len(self._lengths) + len(prompts))
+        longest = int(self._lengths.max(initial=0))
+        self._before = _with_room(self._before, places.start, longest, places.stop, int(lengths.max()))
+        self._before[:, places].zero_()
+        for place, prompt in enumerate(prompts, places.start):
+            self._before[:, place, :, : prompt.shape[2]] = prompt
+        counts = list(map(len, names))
+        rows = slice(len(self.names), len(self.names) + sum(counts))
         done = 0 if own is None else own.shape[3]
         self._own = _with_room(self._own, rows.start, int(self.generated.max(initial=0)), rows.stop, done + 1)
         if own is not None:
             self._own[:, rows, :, :done] = own
         self._own[:, rows, :, done:] = 0.0
-        self.names = np.concatenate([self.names, names])
-        self.generated = np.concatenate([self.generated, np.full(len(names), done)])
-        self._place_of = np.concatenate([self._place_of, np.full(len(names), place)])
-        self._lengths = np.append(self._lengths, length)
+        self.names = np.concatenate([self.names, *names])
+        self.generated = np.concatenate([self.generated, np.full(sum(counts), done)])
+        self._place_of = np.concatenate([self._place_of, np.repeat(np.arange(places.start, places.stop), counts)])
+        self._lengths = np.concatenate([self._lengths, lengths])
         self._is_placed = False
 
     def row(self, row: int) -> tuple[Tensor, np.ndarray, Tensor]:
@@ -319,56 +330,123 @@ def _computed(
 
     Computed is what is not known.
     """
-    parts: list[Tensor] = []
-    begins: list[int] = []
-    for prompt, owner in zip(prompts, owners, strict=True):
-        found = None if known is None else known.longest(owner, prompt)
-        shape = (2 * decoder.layers, decoder.kv_heads, len(prompt), decoder.size)
-        parts.append(torch.empty(shape, dtype=decoder.dtype, device=decoder.device))
-        begins.append(0 if found is None else found.shape[2])
-        if found is not None:
-            parts[-1][:, :, : begins[-1]] = found
-    new = [len(prompt) - begin for prompt, begin in zip(prompts, begins, strict=True)]
-    ends = np.cumsum(new)
-    # A new token sees all that is known, and the new ones up to itself.
-    masks = [
-        _lowest(torch.ones(count, begin + count, dtype=torch.bool, device=decoder.device).triu_(begin + 1), decoder.dtype)
-        if begin
-        else None
-        for begin, count in zip(begins, new, strict=True)
+    found = [None if known is None else known.longest(owner, prompt) for owner, prompt in zip(owners, prompts, strict=True)]
+    begins = np.array([0 if beginning is None else beginning.shape[2] for beginning in found])
+    lengths = np.array(list(map(len, prompts)))
+    alone = (begins == 0) & (decoder.device.type in _NEW_ALONE)
+    batches = [
+        _Prompts(decoder, of_batch, begins[of_batch], lengths[of_batch])
+        for of_batch in _alike(lengths - begins, lengths, decoder.heads, alone)
     ]
+    parts = dict(item for batch in batches for item in batch.parts())
+    for number, beginning in enumerate(found):
+        if beginning is not None:
+            parts[number][:, :, : begins[number]] = beginning
+    order = np.concatenate([batch.numbers for batch in batches])
+    new = (lengths - begins)[order]
+    sizes = [int(batch.new.sum()) for batch in batches]
 
     def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        seen = torch.empty_like(queries)
-        for part, begin, end, mask in zip(parts, begins, ends.tolist(), masks, strict=True):
-            here = slice(end - (part.shape[2] - begin), end)
-            of_keys, of_values = part[2 * layer], part[2 * layer + 1]
-            of_keys[:, begin:], of_values[:, begin:] = keys[here].transpose(0, 1), values[here].transpose(0, 1)
-            seen[here] = _attention(queries[here].transpose(0, 1), of_keys, of_values, mask).transpose(0, 1)
-        return seen.flatten(1)
+        of_batches = zip(batches, queries.split(sizes), keys.split(sizes), values.split(sizes), strict=True)
+        seen = [batch.attend(layer, *of_batch) for batch, *of_batch in of_batches]
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
 
-    ids = np.concatenate([prompt[begin:] for prompt, begin in zip(prompts, begins, strict=True)]).astype(np.int64)
-    positions = np.concatenate([np.arange(begin, len(prompt)) for prompt, begin in zip(prompts, begins, strict=True)])
+    ids = np.concatenate([prompts[number][begins[number] :] for number in order]).astype(np.int64)
+    positions = np.concatenate([np.arange(begins[number], lengths[number]) for number in order])
     x = decoder(torch.from_numpy(ids).to(decoder.device), torch.from_numpy(positions).to(decoder.device), attend)
     if known is not None:
-        for prompt, owner, part in zip(prompts, owners, parts, strict=True):
-            known.add(owner, prompt, part)
-    return parts, x[torch.from_numpy(ends - 1).to(decoder.device)]
+        for number, (prompt, owner) in enumerate(zip(prompts, owners, strict=True)):
+            known.add(owner, prompt, parts[number])
+    ends = np.empty_like(new)
+    ends[order] = np.cumsum(new) - 1
+    return [parts[number] for number in range(len(prompts))], x[torch.from_numpy(ends).to(decoder.device)]
 
 
-def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Of one prompt: queries [H, new, D] over keys and values [K, tokens, D], the mask [new, tokens] added: [H, new, D].
+def _alike(new: np.ndarray, lengths: np.ndarray, heads: int, alone: np.ndarray) -> list[np.ndarray]:
+    """Which prompts are computed as one batch: their numbers, all prompts once.
 
-    Without a mask the new tokens are all there are. With one torch's own is left alone: on some GPUs it plans for every new shape
-    anew, which takes a second.
+    Padded to the largest of a batch, its scores are at most _MOST_SCORES, unless it is one prompt alone, and at most twice what
+    they would be without padding.
+
+    Args:
+      new: [prompts], tokens to be computed.
+      lengths: [prompts], tokens in all.
+      heads: of queries.
+      alone: [prompts] bool, those that get a batch of their own.
     """
-    if mask is None:
-        return functional.scaled_dot_product_attention(queries[None], keys[None], values[None], is_causal=True, enable_gqa=True)[0]
-    heads, new, size = queries.shape
-    grouped = (queries * size**-0.5).reshape(len(keys), -1, size)
-    scores = torch.matmul(grouped, keys.transpose(-1, -2)).view(heads, new, -1).add_(mask)
-    weights = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
-    return torch.matmul(weights.view(len(keys), -1, weights.shape[-1]), values).view(heads, new, size)
+    batches: list[list[int]] = [[number] for number in np.flatnonzero(alone).tolist()]
+    most = longest = real = 0  # of the batch begun last
+    order = np.lexsort((lengths, new))[::-1]  # the one with most new tokens first
+    for number in order[~alone[order]].tolist():
+        of_new, length = int(new[number]), int(lengths[number])
+        longest, real = max(longest, length), real + of_new * length
+        padded = most * longest * (len(batches[-1]) + 1) if most else 0
+        if most and padded * heads <= _MOST_SCORES and padded <= 2 * real:
+            batches[-1].append(number)
+        else:
+            batches.append([number])
+            most, longest, real = of_new, length, of_new * length
+    return [np.array(batch) for batch in batches]
+
+
+class _Prompts:
+    """Prompts whose keys and values are computed as one batch, in a room of [2 * L, n, K, T, D].
+
+    Attributes:
+      numbers: [n], which prompts they are to the caller.
+      new: [n], how many tokens of each are computed.
+    """
+
+    def __init__(self, decoder: Decoder, numbers: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> None:
+        self.numbers, self.new, self._lengths = numbers, lengths - begins, lengths
+        n, longest, most = len(numbers), int(lengths.max()), int(self.new.max())
+        device, kv_heads = decoder.device, decoder.kv_heads
+        shape = (2 * decoder.layers, n, kv_heads, longest, decoder.size)
+        # A prompt alone has no padding, which must be finite: what is masked is multiplied all the same.
+        self._room = (torch.empty if n == 1 else torch.zeros)(shape, dtype=decoder.dtype, device=device)
+        self._is_one = n == 1 and not begins.any()
+        if self._is_one:
+            return
+        of_token = np.repeat(np.arange(n), self.new)
+        number = np.arange(len(of_token)) - np.repeat(np.cumsum(self.new) - self.new, self.new)
+        # Where the new keys stand, counted in vectors, and the queries.
+        heads = (of_token[:, None] * kv_heads + np.arange(kv_heads)) * longest + (begins[of_token] + number)[:, None]
+        self._keys_at = torch.from_numpy(heads.reshape(-1)).to(device)
+        self._queries_at = None if len(of_token) == n * most else torch.from_numpy(of_token * most + number).to(device)
+        # A new token sees all that is known, and the new ones up to itself.
+        last = torch.from_numpy(begins[:, None] + np.arange(most)).to(device)
+        hidden = torch.arange(longest, device=device) > last[..., None]
+        self._mask = _lowest(hidden, decoder.dtype)[:, None, None]
+
+    def parts(self) -> list[tuple[int, Tensor]]:
+        """Each prompt's number and its keys and values, [2 * L, K, tokens, D]."""
+        lengths = self._lengths.tolist()
+        return [(number, self._room[:, at, :, : lengths[at]]) for at, number in enumerate(self.numbers.tolist())]
+
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """As `Attend`, of the new tokens, one prompt's after the other's."""
+        room_keys, room_values = self._room[2 * layer], self._room[2 * layer + 1]
+        if self._is_one:
+            room_keys[0], room_values[0] = keys.transpose(0, 1), values.transpose(0, 1)
+            seen = functional.scaled_dot_product_attention(
+                queries.transpose(0, 1)[None], room_keys, room_values, is_causal=True, enable_gqa=True
+            )
+            return seen[0].transpose(0, 1).flatten(1)
+        # torch's own is left alone where there is a mask: on some GPUs it plans for every new shape anew, which takes a second.
+        _, heads, size = queries.shape
+        n, kv_heads, longest, _ = room_keys.shape
+        for room, new in ((room_keys, keys), (room_values, values)):
+            room.view(-1, size).index_copy_(0, self._keys_at, new.reshape(-1, size))
+        most, group = self._mask.shape[-2], heads // kv_heads
+        queries = queries * size**-0.5
+        if self._queries_at is not None:
+            queries = queries.new_zeros(n * most, heads, size).index_copy_(0, self._queries_at, queries)
+        grouped = queries.view(n, most, kv_heads, group, size).permute(0, 2, 3, 1, 4).reshape(n, kv_heads, -1, size)
+        scores = torch.matmul(grouped, room_keys.transpose(-1, -2)).view(n, kv_heads, group, most, longest).add_(self._mask)
+        weights = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
+        seen = torch.matmul(weights.view(n, kv_heads, -1, longest), room_values)
+        seen = seen.view(n, kv_heads, group, most, size).permute(0, 3, 1, 2, 4).reshape(n * most, heads * size)
+        return seen if self._queries_at is None else seen[self._queries_at]
 
 
 def _lowest(hidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -49,6 +49,7 @@ class PromptCache:
             if not self._of_owner[forgotten]:
                 del self._of_owner[forgotten]
             self._room += old.nbytes
-        self._tensors[key] = tensor
+        # A part of a larger one is copied: it would keep all of that in memory.
+        self._tensors[key] = tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
         self._of_owner[owner].add(key[1])
         self._room -= tensor.nbytes

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import steps
-from rstar_fast.policies.checkpoint import context_tokens, load_model, load_tokenizer
+from rstar_fast.policies.checkpoint import context_tokens, load_model, load_tokenizer, step_tokens
 from rstar_fast.policies.prompt_cache import PromptCache
 from rstar_fast.policies.sampler import Ask, Sampler
 from rstar_fast.policies.tokenizing import PieceTokenizer
@@ -73,7 +73,8 @@ class TransformersPolicy:
       temperature: >= 0; 0 takes the most likely token.
       top_p: in (0, 1]: sample from the smallest set of tokens with this probability.
       top_k: sample from so many most likely tokens; 0: from all.
-      max_step_tokens: most tokens of a step, >= 1.
+      max_step_tokens: most tokens of a step, >= 1; by default 512, or fewer where the model's generation config has fewer
+        `max_new_tokens`.
       max_rows: most samples under way at a time, >= 1; bounds the memory of keys and values.
       prompt_cache_mb: most MB of keys and values of prompts that are kept, so that of a leaf's prompt only the last step is
         computed, where the model has a `Decoder`; 0: none.
@@ -91,7 +92,7 @@ class TransformersPolicy:
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
-        max_step_tokens: int = 512,
+        max_step_tokens: int | None = None,
         max_rows: int = 512,
         prompt_cache_mb: int = 512,
     ) -> None:
@@ -99,12 +100,12 @@ class TransformersPolicy:
             raise InvalidInput(
                 f"temperature={temperature}, top_p={top_p}, top_k={top_k}: give temperature >= 0, top_p in (0, 1], top_k >= 0"
             )
-        if max_step_tokens < 1 or max_rows < 1:
-            raise InvalidInput(f"max_step_tokens={max_step_tokens}, max_rows={max_rows}: give integers >= 1")
+        if max_rows < 1:
+            raise InvalidInput(f"max_rows={max_rows}: give an integer >= 1")
         if prompt_cache_mb < 0:
             raise InvalidInput(f"prompt_cache_mb={prompt_cache_mb}: give an integer >= 0")
         self._tokenizer, self._seed = PieceTokenizer(tokenizer), seed
-        self._max_step_tokens = max_step_tokens
+        self._max_step_tokens = step_tokens(model.generation_config, max_step_tokens)
         self._context = context_tokens(model)
         known = PromptCache(prompt_cache_mb * 1_000_000) if prompt_cache_mb else None
         self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k, known, max_rows)

@@ -42,6 +42,7 @@ END_OF_TEXT = "<|endoftext|>"
 CONTEXT_TOKENS = 1024
 _VOCABULARY = 1280
 _CHUNK_PROBLEMS = 4000
+_STEP_TOKENS = 128  # one in a thousand steps that are of use has more than 73; what runs on never ends
 _STATE_FILE = "training_state.pt"
 _BOOTSTRAP_EPOCHS = 10
 
@@ -358,6 +359,7 @@ class PolicyTrainer:
             pad_token_id=self.tokenizer.pad_token_id,
             do_sample=True,
             temperature=1.0,
+            max_new_tokens=_STEP_TOKENS,
         )
         copy.save_pretrained(self.out)
 
