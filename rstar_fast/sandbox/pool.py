@@ -172,8 +172,9 @@ class _Task:
 class _Worker:
     """A worker's thread: what it has to do, and what runs it."""
 
-    def __init__(self, number: int, pool: _Pool) -> None:
+    def __init__(self, number: int, pool: _Pool, lock: threading.Lock) -> None:
         self.tasks: deque[_Task] = deque()  # from states that it keeps; the pool's lock guards it
+        self.work = threading.Condition(lock)
         name = f"rstar_fast.sandbox-{number}"
         self.thread = threading.Thread(target=self._serve, args=(pool,), name=name, daemon=True)
 
@@ -205,10 +206,10 @@ class _Pool:
         self.config, self.omit = config, omit
         self._count = count
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
         self._tasks: deque[_Task] = deque()  # for any worker
         self._workers: list[_Worker] = []
         self._free = 0  # workers that run nothing
+        self._idle: dict[_Worker, None] = {}  # those of them that wait to be woken, the last to have worked last
         self._homes: OrderedDict[str, _Worker] = OrderedDict()  # code that has run -> who has its state, or had
         self._closed = False
         self._confinement: Confinement | None = None
@@ -220,13 +221,21 @@ class _Pool:
             for task in tasks:
                 home = self._homes.get(task.program.prefix.rstrip("\n"))
                 (home.tasks if home is not None else self._tasks).append(task)
+                # Only whom it is for: all that wake up take turns with the interpreter's other threads.
+                if home in self._idle:
+                    self._wake(home)
+                elif self._idle and (home is None or len(home.tasks) > 1):
+                    self._wake(next(reversed(self._idle)))
             waiting = len(self._tasks) + sum(len(worker.tasks) for worker in self._workers)
             while len(self._workers) < self._count and waiting > self._free:
-                worker = _Worker(len(self._workers), self)
+                worker = _Worker(len(self._workers), self, self._lock)
                 worker.thread.start()  # it waits for the lock
                 self._workers.append(worker)
                 self._free += 1
-            self._work.notify_all()
+
+    def _wake(self, worker: _Worker) -> None:
+        del self._idle[worker]
+        worker.work.notify()
 
     def take(self, worker: _Worker) -> _Task | None:
         """What a worker is to do next, None when the pool is closed."""
@@ -234,7 +243,8 @@ class _Pool:
             while (task := self._next(worker)) is None:
                 if self._closed:
                     return None
-                self._work.wait()
+                self._idle[worker] = None
+                worker.work.wait()
             self._free -= 1
             return task
 
@@ -287,7 +297,8 @@ class _Pool:
             waiting = [*self._tasks, *(task for worker in self._workers for task in worker.tasks)]
             for queue in (self._tasks, *(worker.tasks for worker in self._workers)):
                 queue.clear()
-            self._work.notify_all()
+            for worker in list(self._idle):
+                self._wake(worker)
             threads = [worker.thread for worker in self._workers]
         for task in waiting:
             task.batch.fail(_closed())
