@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampling import ARCHITECTURES, MIDDLE, OFTEN, PARTIALS, keys, model_of, plainly, prompts_of, random_model, same, sampled
 
-from rstar_fast.policies import generation
+from rstar_fast.policies import generation, graphs, groups
+from rstar_fast.policies import prompts as batches_of_prompts
+from rstar_fast.policies import sampler as sampling_loop
 from rstar_fast.policies.decoder import Decoder
 from rstar_fast.policies.generation import SharedRows
 from rstar_fast.policies.prompt_cache import PromptCache
@@ -107,6 +109,67 @@ def test_a_model_with_an_adapter_has_no_decoder() -> None:
 # Rows that join and leave
 
 
+class Replays:
+    """In the place of CUDA graphs: a step told in numbers, whose result is overwritten by the next."""
+
+    def __init__(self) -> None:
+        self.shapes = self.steps = 0
+
+    def __call__(self, compute: Callable[[torch.Tensor], torch.Tensor], count: int) -> Callable[[np.ndarray], torch.Tensor]:
+        self.shapes += 1
+        kept: list[torch.Tensor] = []
+
+        def replay(told: np.ndarray) -> torch.Tensor:
+            assert told.dtype == np.int64 and len(told) == count
+            logits = compute(torch.from_numpy(told))
+            if kept:
+                kept[0].copy_(logits)
+            else:
+                kept.append(logits)
+            self.steps += 1
+            return kept[0]
+
+        return replay
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
+    """All short rows' steps are replayed."""
+    made = Replays()
+    monkeypatch.setattr(graphs, "_OFTEN", 1)
+    monkeypatch.setattr(sampling_loop, "SharedRows", lambda *given: SharedRows(*given[:3], graphs.Graphs(made)))
+    return made
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama", "phi3"])
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_whose_steps_are_replayed_have_the_same_samples(
+    name: str, seed: int, tokenizer: Any, replays: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_rows_that_join_and_leave_change_no_sample(name, seed, tokenizer, monkeypatch)
+    assert replays.shapes > 1 and replays.steps > 10
+
+
+def test_what_cannot_be_captured_is_computed_step_by_step(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object) -> Any:
+        raise RuntimeError("an operation that no graph has")
+
+    monkeypatch.setattr(graphs, "_OFTEN", 2)
+    monkeypatch.setattr(sampling_loop, "SharedRows", lambda *given: SharedRows(*given[:3], graphs.Graphs(failing)))
+    test_rows_that_join_and_leave_change_no_sample("qwen2", 0, tokenizer, monkeypatch)
+    assert len(caplog.records) == 1 and "an operation that no graph has" in caplog.text
+
+
+@given(st.integers(1, 5000), st.integers(0, 5))
+def test_sizes_are_rounded_up_to_few(count: int, power: int) -> None:
+    least = 1 << power
+    size = groups._rounded(count, least)
+    assert size >= count and (size == least or 2 * size <= 3 * count + 2 * least)
+    assert size in {least << k for k in range(14)} | {3 * least << k >> 1 for k in range(14)}
+
+
 @pytest.mark.parametrize("name", ["qwen2", "llama", "phi3", "phi3, sliding window"])
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_that_join_and_leave_change_no_sample(
@@ -114,7 +177,7 @@ def test_rows_that_join_and_leave_change_no_sample(
 ) -> None:
     """Samples asked for at any time, in more groups than there is room for; some are dropped, many become stragglers."""
     monkeypatch.setattr(generation, "_SHORT", 4)
-    monkeypatch.setattr(generation, "_WIDEST", 2)
+    monkeypatch.setattr(generation, "WIDEST", 2)
     random = np.random.default_rng(seed)
     model = random_model(name)
     oracle = copy.deepcopy(model)
@@ -170,11 +233,11 @@ def test_what_is_no_number_is_gone_with_its_row(overflowing: tuple[SharedRows, i
     rows, bad = overflowing
     joined(rows, 5, 3)
     for _ in range(6):
-        rows.advance(torch.tensor([4, bad]))
+        rows.advance(np.array([4, bad]))
     assert rows.logits.isfinite().all(-1).tolist() == [True, False]
     rows.leave(np.array([1]))
     joined(rows, 4)
-    rows.advance(torch.tensor([4, 4]))
+    rows.advance(np.array([4, 4]))
     assert rows.logits.isfinite().all()
 
 
@@ -193,7 +256,7 @@ def test_room_is_for_what_is_there_now(overflowing: tuple[SharedRows, int]) -> N
 def test_those_that_stay_keep_their_places(data: st.DataObject) -> None:
     count = data.draw(st.integers(0, 20))
     gone = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1)))) if count else [], np.int64)
-    order = generation._filled_up(count, gone)
+    order = groups.filled_up(count, gone)
     assert sorted(order) == sorted(set(range(count)) - set(gone.tolist()))
     assert all(order[i] == i for i in range(len(order)) if i not in gone)
 
@@ -214,8 +277,8 @@ def grown(tokenizer: Any, partial: Partial, steps_: Sequence[str]) -> list[list[
 def test_neither_what_is_known_of_prompts_nor_how_they_are_batched_changes_a_sample(
     name: str, room: int, most: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_NEW_ALONE", ())
-    monkeypatch.setattr(generation, "_MOST_SCORES", most)
+    monkeypatch.setattr(batches_of_prompts, "_NEW_ALONE", ())
+    monkeypatch.setattr(batches_of_prompts, "_MOST_SCORES", most)
     plain = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0)
     sampler = Sampler(random_model(name), tokenizer, OFTEN, 1.0, 1.0, 0, PromptCache(room))
     branches = [grown(tokenizer, partial, ["x = 4\n<end_of_step>\n", "y = 5 * x\n<end_of_step>\n"]) for partial in PARTIALS]
@@ -239,8 +302,8 @@ def test_batches_of_prompts_hold_all_and_are_bounded(prompts: list[tuple[int, in
     new, known, alone = map(np.array, zip(*prompts, strict=True))
     lengths = new + known
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "_MOST_SCORES", most)
-        batches = generation._alike(new, lengths, 4, alone)
+        patch.setattr(batches_of_prompts, "_MOST_SCORES", most)
+        batches = batches_of_prompts._alike(new, lengths, 4, alone)
     assert sorted(np.concatenate(batches)) == list(range(len(prompts)))
     for batch in batches:
         padded = len(batch) * int(new[batch].max()) * int(lengths[batch].max())

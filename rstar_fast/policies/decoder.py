@@ -63,28 +63,34 @@ class Decoder:
         """The decoder of a model; None where it is not known to be computed as one."""
         return cls(model) if fits(model) else None
 
-    def __call__(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """The last hidden states of tokens [N] at positions [N]: [N, E]."""
+    def __call__(self, ids: Tensor, positions: Tensor, attend: Attend, end: int | None = None) -> Tensor:
+        """The last hidden states of tokens [N] at positions [N]: [N, E].
+
+        Args:
+          end: no position is as large; None: found out, which waits for the device.
+        """
         x = self._inner.embed_tokens(ids)
-        cosines, sines = (table[positions] for table in self._rotations(int(positions.max()) + 1, x))
+        self.prepare(int(positions.max()) + 1 if end is None else end)
+        cosines, sines = self._cosines[positions], self._sines[positions]
         for number, layer in enumerate(self._layers):
             x = x + self._attention(number, layer, _normed(layer.norm, x), cosines, sines, attend)
             gate, up = layer.wide(_normed(layer.second_norm, x)).chunk(2, -1)
             x = x + layer.down(functional.silu(gate).mul_(up))
         return _normed(self._inner.norm, x)
 
-    def _rotations(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of at least `count` positions, [*, 1, D] each.
+    def prepare(self, end: int) -> int:
+        """Makes the tables of rotations for positions below `end`: cosines and sines, [*, 1, D] each. Where they are in memory.
 
         The first half of the sines is negative: a rotation is one roll and two products.
         """
-        if count > len(self._cosines):
-            positions = torch.arange(max(count, 2 * len(self._cosines)), device=self.device)
+        if end > len(self._cosines):
+            positions = torch.arange(max(end, 2 * len(self._cosines)), device=self.device)
+            like = torch.empty(0, dtype=self.dtype, device=self.device)
             cosines, sines = self._inner.rotary_emb(like, positions[None])
             half = self.size // 2
             self._cosines = cosines[0, :, None]
             self._sines = torch.cat([-sines[0, :, None, :half], sines[0, :, None, half:]], -1)
-        return self._cosines, self._sines
+        return self._cosines.data_ptr()
 
     def _attention(self, number: int, layer: _Layer, x: Tensor, cosines: Tensor, sines: Tensor, attend: Attend) -> Tensor:
         heads, kv_heads = self.heads, self.kv_heads

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast.policies.decoder import Decoder
 from rstar_fast.policies.generation import PaddedRows, Rows, SharedRows
+from rstar_fast.policies.graphs import CudaCapture, Graphs
 from rstar_fast.policies.prompt_cache import PromptCache
 from rstar_fast.types import Candidate
 
@@ -50,6 +51,7 @@ class Sampler:
       prompts: where the keys and values of prompts are kept; without it, and where the model has no `Decoder`, each prompt is
         computed anew.
       max_rows: most samples under way at a time, >= 1.
+      cuda_graphs: replay steps of the same shape as one operation, where the model has a `Decoder` and is on a GPU.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Sampler:
         top_k: int,
         prompts: PromptCache | None = None,
         max_rows: int = 512,
+        cuda_graphs: bool = False,
     ) -> None:
         self._model, self._tokenizer, self._stops = model, tokenizer, tuple(stops)
         self._temperature, self._top_p, self._top_k = temperature, top_p, top_k
@@ -69,15 +72,12 @@ class Sampler:
         self._may_stop = self._tokens_that_may_stop()
         self._max_rows = max_rows
         self._decoder, self._prompts = Decoder.of(model), prompts
+        self._cuda_graphs = cuda_graphs and model.device.type == "cuda"
         self.clear()
 
     def clear(self) -> None:
         """Forgets all that was asked for."""
-        self._rows: Rows = (
-            PaddedRows(self._model)
-            if self._decoder is None
-            else SharedRows(self._decoder, self._model.get_output_embeddings(), self._prompts)
-        )
+        self._rows = self._no_rows()
         self._waiting: deque[tuple[Ask, int]] = deque()  # with the first of its samples that has not begun
         # Of the samples under way, each under a name below max_rows:
         self._asks: dict[int, tuple[Ask, int]] = {}
@@ -86,6 +86,12 @@ class Sampler:
         self._lengths, self._counts = np.zeros(self._max_rows, np.int64), np.zeros(self._max_rows, np.int64)
         self._tokens = np.zeros((self._max_rows, 0), np.int64)
         self._logprobs = np.zeros(self._max_rows)
+
+    def _no_rows(self) -> Rows:
+        if self._decoder is None:
+            return PaddedRows(self._model)
+        graphs = Graphs(CudaCapture(self._model.device)) if self._cuda_graphs else None
+        return SharedRows(self._decoder, self._model.get_output_embeddings(), self._prompts, graphs)
 
     def _end_tokens(self) -> np.ndarray:
         ids = {self._tokenizer.eos_token_id}
@@ -156,8 +162,7 @@ class Sampler:
             self._leave(np.array(gone))
         names = self._rows.names
         if len(names):
-            last = self._tokens[names, self._counts[names] - 1]
-            self._rows.advance(torch.from_numpy(last).to(self._model.device))
+            self._rows.advance(self._tokens[names, self._counts[names] - 1])
         return found
 
     def _let_join(self) -> None:

@@ -78,6 +78,8 @@ class TransformersPolicy:
       max_rows: most samples under way at a time, >= 1; bounds the memory of keys and values.
       prompt_cache_mb: most MB of keys and values of prompts that are kept, so that of a leaf's prompt only the last step is
         computed, where the model has a `Decoder`; 0: none.
+      cuda_graphs: replay steps of the same shape as one operation, where the model has a `Decoder` and is on a GPU: for small models,
+        whose steps are mostly the calling of operations. Not yet tried on a GPU.
 
     Raises:
       InvalidInput: a setting is out of its range.
@@ -95,6 +97,7 @@ class TransformersPolicy:
         max_step_tokens: int | None = None,
         max_rows: int = 512,
         prompt_cache_mb: int = 512,
+        cuda_graphs: bool = False,
     ) -> None:
         if not 0 <= temperature < math.inf or not 0 < top_p <= 1 or top_k < 0:
             raise InvalidInput(
@@ -108,7 +111,7 @@ class TransformersPolicy:
         self._max_step_tokens = step_tokens(model.generation_config, max_step_tokens)
         self._context = context_tokens(model)
         known = PromptCache(prompt_cache_mb * 1_000_000) if prompt_cache_mb else None
-        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k, known, max_rows)
+        self._sampler = Sampler(model, tokenizer, steps.STOPS, temperature, top_p, top_k, known, max_rows, cuda_graphs)
         self._asked: Counter[bytes] = Counter()
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._asked_by: dict[Ask, _Request] = {}  # what is under way
