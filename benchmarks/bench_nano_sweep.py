@@ -38,8 +38,7 @@ def held_out(count: int, seed: int) -> ProblemFile:
 
 
 def adaptive_ends(given: ProblemFile, out: Path, strategies: list[str], rollouts: int, **settings: Any) -> list[dict[str, Any]]:
-    """Of each strategy that can end early: what it saves at the largest budget, where no problem gets what others leave, and what that
-    costs."""
+    """Of each strategy that can end early: what it saves at the largest budget, and what that costs."""
     rows = []
     for strategy in (name for name in _ADAPTIVE if name in strategies):
         early = evaluate(
@@ -49,7 +48,6 @@ def adaptive_ends(given: ProblemFile, out: Path, strategies: list[str], rollouts
             strategy=strategy,
             rollouts=rollouts,
             adaptive=True,
-            budget={"rollouts": rollouts},
             **settings,
         )
         whole = evaluate(given, out=out / f"{strategy}-{rollouts}", name="whole", strategy=strategy, rollouts=rollouts, **settings)

@@ -330,11 +330,15 @@ def test_when_a_vote_stands() -> None:
     assert chance_of_change({"4": 0.6}, 4) == pytest.approx(1 / 32)  # weights in proportion to counts
 
 
+# Where the run has a budget, what problems leave goes to others.
+SHARED = {"adaptive": True, "run_budget": {"rollouts": 10**6}}
+
+
 class Decides:
     """Problems "sure..." have one answer, those "torn..." alternate between two. Solutions are two steps long."""
 
     def __init__(self) -> None:
-        self.turn = 0
+        self.turn = self.begun = 0
 
     async def propose(self, partials: Sequence[Partial], n: int) -> list[list[Candidate]]:
         return [[self.say(partial) for _ in range(n)] for partial in partials]
@@ -342,7 +346,8 @@ class Decides:
     def say(self, partial: Partial) -> Candidate:
         self.turn += 1
         if not partial.solution:
-            return Candidate(f"step {self.turn}\n", None, 1)
+            self.begun += 1
+            return Candidate(f"step {self.begun}\n", None, 1)
         number = int(partial.solution.split()[1])
         return Candidate(f"\\boxed{{{number % 2 if partial.problem.question.startswith('torn') else 5}}}", None, 1)
 
@@ -352,18 +357,28 @@ class Decides:
 
 @pytest.mark.parametrize("strategy", ["best_of_n", "self_consistency"])
 def test_samples_end_when_the_vote_stands_and_others_get_what_is_left(strategy: str) -> None:
-    kind = {"strategy": strategy, "rollouts": 16, "adaptive": True, "open_problems": 1, "candidates": 1}
+    kind = {"strategy": strategy, "rollouts": 16, "open_problems": 1, "candidates": 1, **SHARED}
     sure, torn, last = search(["sure", "torn", "sure too"], Decides(), **kind)
-    assert [(r.stats.rollouts, r.stats.stopped) for r in (sure, last)] == [(4, Stopped.SMALL_GAIN)] * 2  # 1 / 32 < 0.05
-    assert (torn.stats.rollouts, torn.stats.stopped) == (32, None)  # the 12 that the first left, and 4 of those of the last
+    assert [(r.stats.rollouts, r.stats.stopped) for r in (sure, last)] == [(3, Stopped.SMALL_GAIN)] * 2  # 1 / 16 < 0.1
+    assert (torn.stats.rollouts, torn.stats.stopped) == (32, None)  # the 13 that the first left, and 3 of those of the last
     torn, sure, last = search(["torn", "sure", "sure too"], Decides(), **kind)
-    assert (torn.stats.rollouts, last.stats.rollouts) == (32, 4)  # it has waited for what others would leave
+    assert (torn.stats.rollouts, last.stats.rollouts) == (32, 3)  # it has waited for what others would leave
     exact = search("sure", Decides(), **{**kind, "least_gain": 0.0})
-    assert (exact.stats.rollouts, exact.stats.stopped) == (12, Stopped.DECIDED)  # 12 > 4
+    enough = 9 if strategy == "self_consistency" else 10  # 9 > 7; of weights 3 / 4, 10 * 3 / 4 > 6
+    assert (exact.stats.rollouts, exact.stats.stopped) == (enough, Stopped.DECIDED)
+
+
+@pytest.mark.parametrize("strategy", ["mcts", "best_of_n", "self_consistency"])
+def test_without_a_budget_of_the_run_what_is_left_is_saved(strategy: str) -> None:
+    kind = {"strategy": strategy, "rollouts": 12, "adaptive": True, "candidates": 4 if strategy == "mcts" else 1, "max_depth": 9}
+    kind |= {"open_problems": 1} if strategy == "best_of_n" else {"open_problems": 1, "choice": "majority"}
+    make = Wide if strategy == "mcts" else Decides
+    sure, torn, last = search(["sure", "torn", "sure too"], make(), **kind)
+    assert max(sure.stats.rollouts, last.stats.rollouts) < 12 and torn.stats.rollouts <= 12
 
 
 def test_the_pool_gives_no_more_than_as_many_again() -> None:
-    kind = {"strategy": "self_consistency", "rollouts": 8, "adaptive": True, "open_problems": 1, "candidates": 1}
+    kind = {"strategy": "self_consistency", "rollouts": 8, "open_problems": 1, "candidates": 1, **SHARED}
     results = search(["sure 1", "sure 2", "sure 3", "torn 1", "torn 2"], Decides(), least_gain=0.15, **kind)
     assert [r.stats.rollouts for r in results] == [2, 2, 2, 16, 16 + 0] and [r.stats.stopped for r in results[3:]] == [None, None]
 
@@ -427,7 +442,7 @@ class Wide(Decides):
 
 
 def test_a_tree_search_that_ends_undecided_goes_on_with_what_others_left() -> None:
-    kind = {"rollouts": 10, "candidates": 4, "adaptive": True, "open_problems": 1, "max_depth": 9, "choice": "majority"}
+    kind = {"rollouts": 10, "candidates": 4, "open_problems": 1, "max_depth": 9, "choice": "majority", **SHARED}
     sure, torn = search(["sure", "torn"], Wide(), least_gain=0.04, **kind)
     assert sure.stats.stopped is Stopped.SMALL_GAIN and sure.stats.rollouts < 10
     left = 10 - sure.stats.rollouts
@@ -438,7 +453,7 @@ def test_a_tree_search_that_ends_undecided_goes_on_with_what_others_left() -> No
 
 @pytest.mark.parametrize("strategy", ["mcts", "self_consistency"])
 def test_no_more_problems_wait_for_others_than_may_be_open(strategy: str) -> None:
-    kind = {"strategy": strategy, "rollouts": 12, "adaptive": True, "candidates": 4 if strategy == "mcts" else 1}
+    kind = {"strategy": strategy, "rollouts": 12, "candidates": 4 if strategy == "mcts" else 1, **SHARED}
     kind |= {"max_depth": 9, "choice": "majority", "open_problems": 1}
     results = search([f"torn {k}" for k in range(5)] + ["sure"], Wide() if strategy == "mcts" else Decides(), **kind)
     more = [r.stats.rollouts - 12 for r in results[:5]]
@@ -469,7 +484,7 @@ class Leaning(Decides):
 @pytest.mark.parametrize("late", range(8))
 def test_a_problem_waits_until_enough_is_left_to_change_its_vote(late: int) -> None:
     """The less there is, the surer the vote: with one rollout more it stands, with ten it does not."""
-    kind = {"rollouts": 10, "candidates": 16, "max_depth": 2, "adaptive": True, "open_problems": 1, "choice": "majority"}
+    kind = {"rollouts": 10, "candidates": 16, "max_depth": 2, "open_problems": 1, "choice": "majority", **SHARED}
     leaning, other = search(["leaning", f"late {late}"], Leaning(), **kind)
     assert 10 <= leaning.stats.rollouts <= 10 + max(0, 10 - other.stats.rollouts)
 
@@ -477,10 +492,10 @@ def test_a_problem_waits_until_enough_is_left_to_change_its_vote(late: int) -> N
 @pytest.mark.parametrize("strategy", ["best_of_n", "self_consistency"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_what_waits_for_others_when_a_search_breaks_off_gets_as_much_when_it_goes_on(strategy: str, after: int, tmp_path: Path) -> None:
-    kind = {"strategy": strategy, "rollouts": 16, "adaptive": True, "open_problems": 1, "candidates": 1}
+    kind = {"strategy": strategy, "rollouts": 16, "open_problems": 1, "candidates": 1, **SHARED}
     questions = ["torn", "sure", "sure too", "sure as well"]
     whole = [result.stats.rollouts for result in search(questions, Decides(), **kind)]
-    assert whole == [32, 4, 4, 4]
+    assert whole == [32, 3, 3, 3]
     finished: list[str] = []
 
     def told(event: Any) -> None:
@@ -498,14 +513,14 @@ def test_what_waits_for_others_when_a_search_breaks_off_gets_as_much_when_it_goe
 
 @pytest.mark.parametrize("strategy", ["best_of_n", "self_consistency"])
 def test_a_problem_that_has_spent_its_budget_does_not_wait_for_more(strategy: str) -> None:
-    kind = {"strategy": strategy, "rollouts": 16, "adaptive": True, "open_problems": 1, "candidates": 1, "budget": {"tokens": 30}}
+    kind = {"strategy": strategy, "rollouts": 16, "open_problems": 1, "candidates": 1, "budget": {"tokens": 30}, **SHARED}
     torn, *_ = search(["torn", "sure", "sure too"], Decides(), **kind)
     assert (torn.stats.rollouts, torn.stats.policy_tokens, torn.stats.stopped) == (15, 30, Stopped.BUDGET)
 
 
 @pytest.mark.parametrize("strategy", ["mcts", "self_consistency"])
 def test_a_run_that_is_continued_goes_on_with_its_pool(strategy: str, tmp_path: Path) -> None:
-    kind = {"strategy": strategy, "rollouts": 12, "adaptive": True, "open_problems": 1, "candidates": 4 if strategy == "mcts" else 1}
+    kind = {"strategy": strategy, "rollouts": 12, "open_problems": 1, "candidates": 4 if strategy == "mcts" else 1, **SHARED}
     kind |= {"max_depth": 9, "choice": "majority"}
     make: Callable[[], Any] = Wide if strategy == "mcts" else Decides
     questions = ["sure 1", "sure 2", "torn 1", "sure 3", "torn 2"]

@@ -16,7 +16,7 @@ Aggregated = Annotated[Aggregate | None, typer.Option(help="How a solution's sco
 MaxTokens = Annotated[int | None, typer.Option(help="Tokens the policy may generate for a problem.")]
 MaxSeconds = Annotated[float | None, typer.Option(help="Seconds that a problem may take.")]
 
-ADAPTIVE_HELP = "End a problem when its vote stands; others get what it leaves."
+ADAPTIVE_HELP = "End a problem when its vote stands. What it leaves is saved, or others get it where there is a run_budget."
 
 
 def limited(config: SearchConfig, max_tokens: int | None, max_seconds: float | None) -> SearchConfig:

@@ -86,10 +86,10 @@ class SearchConfig(Mapped):
         answers from what it has; `stats.stopped` says so.
       run_budget: what the whole call may spend. Tokens and rollouts of restored results of a run folder count too, seconds are
         those of the call. Problems not begun when it is used up fail as `FailureKind.BUDGET`.
-      adaptive: whether a problem ends when its vote can no longer change, or is not likely to (search/adaptive.py); what it
-        leaves, counted in rollouts, goes to problems that are undecided, which get at most as many again as they had. With annotation
-        "inference" and strategy "mcts", "best_of_n" or "self_consistency". With choice "best_score", which is no vote, only the best
-        score there is ends a problem, or that nothing new can come.
+      adaptive: whether a problem ends when its vote can no longer change, or is not likely to (search/adaptive.py). What it leaves is
+        saved; where there is a `run_budget` it goes, counted in rollouts, to problems that are undecided, which get at most as many
+        again as they had. With annotation "inference" and strategy "mcts", "best_of_n" or "self_consistency". With choice
+        "best_score", which is no vote, only the best score there is ends a problem, or that nothing new can come.
       least_gain: the probability that the leading answer changes below which an adaptive search ends, 0 to 1.
       behaviour: DEFAULT, or REFERENCE through `SearchConfig.reference`.
       sandbox: what the steps' code may use; also given as a mapping, e.g. {"timeout_s": 10, "require": "full"}.
@@ -120,7 +120,7 @@ class SearchConfig(Mapped):
     budget: Budget = Budget()
     run_budget: Budget = Budget()
     adaptive: bool = False
-    least_gain: float = 0.05
+    least_gain: float = 0.1
     behaviour: Behaviour = Behaviour.DEFAULT
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     seed: int = 0

@@ -20,6 +20,7 @@ class Spending:
 
     Attributes:
       rollouts_each: rollouts that a problem begins with.
+      gives_on: whether undecided problems get what others have left: where the run has a budget; else it is saved.
       pool: rollouts that problems have left.
       is_watched: whether anything may end a problem early.
     """
@@ -31,10 +32,11 @@ class Spending:
         self.is_limited_to_fewer = config.budget.rollouts is not None and config.budget.rollouts < config.solutions
         self.rollouts_each = min(config.solutions, config.budget.rollouts or config.solutions)
         self.is_watched = config.adaptive or config.budget.is_limited or config.run_budget.is_limited
+        self.gives_on = config.adaptive and config.run_budget.is_limited
         self.pool = 0
         for stats in restored:
             self.count(tokens=stats.policy_tokens, rollouts=stats.rollouts)
-            if config.adaptive:
+            if self.gives_on:
                 self.pool += left(stats, self.rollouts_each)
 
     def count(self, *, tokens: int = 0, rollouts: int = 0) -> None:
@@ -71,7 +73,7 @@ class Spending:
 
     def more(self, allotted: int) -> int:
         """How many rollouts the pool has for a problem that has had so many."""
-        return max(0, min(self.pool, self.room(allotted)))
+        return max(0, min(self.pool, self.room(allotted))) if self.gives_on else 0
 
     def not_begun(self, problem: Problem) -> SearchResult:
         """The result of a problem that the run had nothing left for."""

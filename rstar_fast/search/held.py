@@ -18,8 +18,8 @@ class Held(Generic[Entry]):
     """Holds them, in the order in which they came; no more than may be open.
 
     Args:
-      config: how many may be open, and whether problems get what others leave.
-      spending: the pool that they wait for.
+      config: how many may be open.
+      spending: whether there is a pool that they wait for, and what is in it.
       problem_of: the problem of an entry.
     """
 
@@ -35,7 +35,7 @@ class Held(Generic[Entry]):
           verdict: why a problem may end that could have so many rollouts more; None where it should go on.
         """
         problem = self._problem_of(entry)
-        if not self._config.adaptive or problem.failure is not None or problem.stopped is not None:
+        if not self._spending.gives_on or problem.failure is not None or problem.stopped is not None:
             return False
         if self._spending.used_up(problem.stats.policy_tokens, problem.rollouts, problem.started) is not None:
             return False

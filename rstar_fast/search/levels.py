@@ -29,7 +29,8 @@ from rstar_fast.search.ground import Claim, Ground, OpenProblem, parts_of
 from rstar_fast.search.held import Held
 from rstar_fast.types import Partial, Problem, ProgressEvent, SearchResult, Stopped, Terminal
 
-_ROUNDS = 4  # in which samples are drawn where the vote may end them early
+# Where the vote may end them early, samples are drawn in rounds: the first is such a part of all, the others such a part.
+_FIRST, _OTHERS = 1 / 8, 1 / 16
 _GROWTH = 3  # a round that a budget has to pay for is at most so many times what has been drawn: what one costs is learned on the way
 _EMPTY = NodeRecord()
 
@@ -277,7 +278,7 @@ class LevelSearch:
         problem, unit = walk.problem, walk.rule.unit
         wanted = left
         if self._config.adaptive:
-            wanted = min(wanted, math.ceil(self._spending.rollouts_each / _ROUNDS))
+            wanted = min(wanted, math.ceil(self._spending.rollouts_each * (_OTHERS if problem.begun else _FIRST)))
         if unit and self._config.budget.limits_cost:
             paid = self._spending.pays_for(problem.stats.policy_tokens, problem.begun)
             wanted = min(wanted, paid // unit * unit, _GROWTH * problem.begun) if problem.begun else min(wanted, unit)
@@ -303,7 +304,7 @@ class LevelSearch:
         """Begins a round of solutions that a problem may still have, its own or then the pool's; whether there is any."""
         problem = walk.problem
         left = problem.allotted - problem.begun
-        more = self._spending.more(problem.allotted) if self._config.adaptive and not left else 0
+        more = 0 if left else self._spending.more(problem.allotted)
         if not left and not more:
             return False
         decided = self._verdict(problem, left or more) if self._config.adaptive else None
