@@ -13,10 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from stored_trees import Step, result, right, stored, ungraded, wrong
+from tiny_models import make_policy
 
 import rstar_fast
 from rstar_fast import Difficulty, ExtractionConfig, InvalidInput, Partial, RstarError, SearchResult, Terminal, Tree, steps
 from rstar_fast.extraction import api, files
+from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.storage import Run, export_reference_trees, import_reference_trees, load_run, read_reference_trees
 from rstar_fast.training.datasets import read_table
 from rstar_fast.training.reference import read_reference_pairs, read_reference_sft
@@ -112,6 +114,29 @@ def test_datasets_loads_it_as_it_is(kind: str, tmp_path: Path, monkeypatch: pyte
             rstar_fast.extract(tmp_path / "run", tmp_path / "parquet")
             assert [dict(row) for row in data] == rows(tmp_path / "parquet", name)
         assert len(data) and "größer ∑" in data["problem"]
+
+
+@pytest.mark.filterwarnings("ignore")  # those of TRL with the transformers of the day
+@pytest.mark.parametrize("trainer", ["SFT", "Reward", "DPO"])
+def test_trl_trains_on_it_as_it_is(trainer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    import datasets
+    import transformers
+    import trl
+
+    rstar_fast.extract(stored(tmp_path / "run", medium(), easy()), tmp_path / "set")
+    policy = str(make_policy("qwen2", tmp_path / "qwen2"))
+    kind = "sft" if trainer == "SFT" else "pairs"
+    data = datasets.load_dataset("parquet", data_files=str(tmp_path / "set" / f"{kind}.parquet"), split="train")
+    automatic = transformers.AutoModelForSequenceClassification if trainer == "Reward" else transformers.AutoModelForCausalLM
+    model = automatic.from_pretrained(policy, **({"num_labels": 1} if trainer == "Reward" else {}))
+    config = getattr(trl, f"{trainer}Config")(
+        str(tmp_path / "out"), max_steps=2, use_cpu=True, report_to="none", save_strategy="no", logging_steps=1, disable_tqdm=True
+    )
+    made = getattr(trl, f"{trainer}Trainer")(model, args=config, train_dataset=data, processing_class=load_tokenizer(policy, "policy"))
+    made.train()
+    losses = [told["loss"] for told in made.state.log_history if "loss" in told]
+    assert len(losses) == 2 and all(loss > 0.0 for loss in losses)
 
 
 def test_trees_of_several_runs_are_one(tmp_path: Path) -> None:
