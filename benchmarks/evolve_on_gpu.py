@@ -22,18 +22,13 @@ import torch
 from bench import write
 
 from rstar_fast import evolution
+from rstar_fast.cli.evolve_command import counts
 from rstar_fast.evolution.nano import nano_evolution
 from rstar_fast.nano import BOOTSTRAP
 from rstar_fast.training.models import outline
 from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap
 
 _TOLD = ("solved", "updates", "tokens", "seconds")  # of what a stage records
-
-
-def counts(text: str) -> int | list[int]:
-    """Numbers of problems: one, or one for each round."""
-    numbers = list(map(int, text.split(",")))
-    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def once(folder: Path, work: Callable[[], object]) -> float:

@@ -219,6 +219,7 @@ def test_which_strategies_ask_the_ppm() -> None:
 def test_what_earlier_versions_recorded_is_what_is_recorded_now() -> None:
     names = {*INTEGERS, *REALS, "annotation", "choice", "behaviour", "sandbox"}
     assert set(SearchConfig().recorded()) == names
+    assert SearchConfig(strategy="best_of_n", adaptive=True).recorded()["least_gain"] == 0.1  # it has been another
     changed = SearchConfig(strategy="beam", budget={"tokens": 3}).recorded()  # type: ignore[arg-type]
     assert {name: changed[name] for name in changed.keys() - names} == {
         "strategy": "beam",

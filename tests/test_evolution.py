@@ -497,6 +497,16 @@ def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp
     assert len(asked) == 4 * 60 and not asked & {r.problem.question for r in read_last()}  # each round has others
 
 
+def test_files_of_before_rounds_had_numbers_of_their_own_go_on(tmp_path: Path) -> None:
+    nano.nano_evolution(tmp_path, problems=5, heldout=5)
+    made = json.loads((tmp_path / "problems" / "made.json").read_text())
+    (tmp_path / "problems" / "made.json").write_text(json.dumps({**made, "problems": 5, "rounds": 4}))
+    (tmp_path / "evolution.json").touch()
+    nano.nano_evolution(tmp_path, problems=5, heldout=5)
+    with pytest.raises(InvalidInput, match="was begun with"):
+        nano.nano_evolution(tmp_path, problems=6, heldout=5)
+
+
 def test_each_round_may_have_its_own_number_of_problems(tmp_path: Path) -> None:
     config = nano.nano_evolution(tmp_path, problems=[6, 12, 24, 48], heldout=5)
     questions = [
@@ -516,9 +526,9 @@ def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path
     nano.nano_evolution(tmp_path, problems=7, heldout=5)
     with pytest.raises(InvalidInput, match=r"was begun with .*'problems': \[7, 7, 7, 7\].*: continue it"):
         nano.nano_evolution(tmp_path, problems=8, heldout=5)
-    for none in (0, (5, 5, 0, 5)):
-        with pytest.raises(InvalidInput, match="problems is 0: give an integer >= 1"):
-            nano.nano_evolution(tmp_path, problems=none)
+    for bad, name in ((0, "0"), ((5, 5, 0, 5), "0"), (1.5, "1.5"), (None, "None"), ("600", "'600'")):
+        with pytest.raises(InvalidInput, match=f"problems is {name}: give an integer >= 1"):
+            nano.nano_evolution(tmp_path, problems=bad)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="for 2 rounds: give one number, or 4"):
         nano.nano_evolution(tmp_path, problems=[5, 5])
     with pytest.raises(InvalidInput, match="cannot be used for an evolution"):

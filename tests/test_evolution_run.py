@@ -235,6 +235,8 @@ def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path) -> None:
         (["evolve", "--nano"], "an evolution needs a folder: give --out FOLDER"),
         (["evolve", "missing.yaml", "--out", "x"], "there is no file missing.yaml"),
         (["evolve", "missing.yaml", "--out", "x", "--problems", "3"], "are numbers for --nano"),
+        (["evolve", "--nano", "--dry-run", "--problems", "3,"], "--problems is '3,': give a number, or one for each round"),
+        (["evolve", "--nano", "--dry-run", "--problems", "3,4"], "problems is [3, 4], for 2 rounds: give one number"),
     ],
 )
 def test_a_wrong_command_is_told_in_a_sentence(arguments: list[str], sentence: str) -> None:

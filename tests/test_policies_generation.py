@@ -110,17 +110,20 @@ def test_a_model_with_an_adapter_has_no_decoder() -> None:
 
 
 class Replays:
-    """In the place of CUDA graphs: a step told in numbers, whose result is overwritten by the next."""
+    """In the place of CUDA graphs: a step told in numbers, in the memory in which it was captured; the next overwrites its result."""
 
     def __init__(self) -> None:
         self.shapes = self.steps = 0
+        self.seen: list[tuple[int, ...]] = []  # where the keys and values of each layer's attention are
 
-    def __call__(self, compute: Callable[[torch.Tensor], torch.Tensor], count: int) -> Callable[[np.ndarray], torch.Tensor]:
+    def __call__(self, compute: graphs.Compute, numbers: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
         self.shapes += 1
+        captured = self._memory(compute, numbers)
         kept: list[torch.Tensor] = []
 
         def replay(told: np.ndarray) -> torch.Tensor:
-            assert told.dtype == np.int64 and len(told) == count
+            assert told.dtype == np.int64 and len(told) == len(numbers)
+            assert self._memory(compute, told) == captured
             logits = compute(torch.from_numpy(told))
             if kept:
                 kept[0].copy_(logits)
@@ -131,11 +134,28 @@ class Replays:
 
         return replay
 
+    def _memory(self, compute: graphs.Compute, numbers: np.ndarray) -> list[tuple[int, ...]]:
+        self.seen.clear()
+        compute(torch.from_numpy(numbers))
+        return list(self.seen)
+
 
 @pytest.fixture
 def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
     """All short rows' steps are replayed."""
     made = Replays()
+    attend, prepare = groups.Step.attend, Decoder.prepare
+
+    def seen(self: groups.Step, *given: Any) -> torch.Tensor:
+        made.seen.append((self.before.data_ptr(), self.own.data_ptr(), *self.before.shape, *self.own.shape))
+        return attend(self, *given)
+
+    def prepared(self: Decoder, end: int) -> tuple[int, int]:
+        made.seen.append(prepare(self, end))
+        return made.seen[-1]  # type: ignore[return-value]
+
+    monkeypatch.setattr(groups.Step, "attend", seen)
+    monkeypatch.setattr(Decoder, "prepare", prepared)
     monkeypatch.setattr(graphs, "_OFTEN", 1)
     monkeypatch.setattr(sampling_loop, "SharedRows", lambda *given: SharedRows(*given[:3], graphs.Graphs(made)))
     return made
@@ -160,6 +180,30 @@ def test_what_cannot_be_captured_is_computed_step_by_step(
     monkeypatch.setattr(sampling_loop, "SharedRows", lambda *given: SharedRows(*given[:3], graphs.Graphs(failing)))
     test_rows_that_join_and_leave_change_no_sample("qwen2", 0, tokenizer, monkeypatch)
     assert len(caplog.records) == 1 and "an operation that no graph has" in caplog.text
+
+
+def test_graphs_that_are_not_used_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_OFTEN", 2)
+    monkeypatch.setattr(graphs, "_MOST", 3)
+    captured: list[int] = []
+
+    def capture(compute: graphs.Compute, numbers: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
+        captured.append(int(numbers[0]))
+        return lambda told: compute(torch.from_numpy(told))
+
+    made = graphs.Graphs(capture)
+
+    def step(shape: int) -> torch.Tensor | None:
+        return made.logits(shape, lambda told: torch.ones(4, 8), np.array([shape]))
+
+    assert step(1) is None and step(1) is not None and captured == [1]
+    for shape in (2, 2, 3, 3, 1, 4, 4):
+        step(shape)
+    assert captured == [1, 2, 3, 4] and step(1) is not None and step(2) is None and captured == [1, 2, 3, 4]
+    monkeypatch.setattr(graphs, "_MOST_BYTES", 200)  # of two of them
+    assert step(5) is None and step(5) is not None and step(1) is None and step(5) is not None
+    made.forget()
+    assert step(5) is None
 
 
 @given(st.integers(1, 5000), st.integers(0, 5))
@@ -228,9 +272,11 @@ def joined(rows: SharedRows, *lengths: int) -> None:
     rows.join(prompts, [np.array([first + i]) for i in range(len(lengths))], [None] * len(lengths))
 
 
+@pytest.mark.parametrize("replayed", [False, True])
 @torch.inference_mode()
-def test_what_is_no_number_is_gone_with_its_row(overflowing: tuple[SharedRows, int]) -> None:
+def test_what_is_no_number_is_gone_with_its_row(overflowing: tuple[SharedRows, int], replays: Replays, replayed: bool) -> None:
     rows, bad = overflowing
+    rows._graphs = graphs.Graphs(replays) if replayed else None
     joined(rows, 5, 3)
     for _ in range(6):
         rows.advance(np.array([4, bad]))
@@ -334,6 +380,18 @@ def test_of_a_longer_prompt_only_what_is_new_is_computed(tokenizer: Any, monkeyp
     assert computed([first, third], ["a", "a"]) == [1 + len(third) - len(first)]  # the first's last token: for its logits
     assert computed([second], ["b"]) == [len(second)]  # of another owner
     assert computed([second, third, third], ["a", "b", "c"]) == [2 * len(third) - len(first)]
+
+
+def test_of_a_part_only_itself_is_remembered() -> None:
+    whole = torch.arange(2 * 5 * 40 * 2.0).view(2, 5, 40, 2)
+    cache = PromptCache(2 * whole[:, :1].nbytes)
+    cache.add("a", np.arange(40, dtype=np.int32), whole[:, 1:2])
+    found = cache.longest("a", np.arange(41, dtype=np.int32))
+    assert found is not None and torch.equal(found, whole[:, 1:2]) and found.untyped_storage().nbytes() == whole[:, :1].nbytes
+    alone = torch.ones(2, 1, 40, 2)
+    cache.add("b", np.arange(40, dtype=np.int32), alone)
+    found = cache.longest("b", np.arange(41, dtype=np.int32))
+    assert found is not None and found.data_ptr() == alone.data_ptr()
 
 
 @given(

@@ -21,8 +21,7 @@ from transformers import PreTrainedModel
 
 from rstar_fast import nano, steps
 from rstar_fast.policies import load_policy
-from rstar_fast.policies.checkpoint import load_model, load_tokenizer
-from rstar_fast.policies.checkpoint import step_tokens
+from rstar_fast.policies.checkpoint import load_model, load_tokenizer, step_tokens
 from rstar_fast.policies.generation import SharedRows
 from rstar_fast.policies.transformers import TransformersPolicy
 from rstar_fast.types import Candidate, InvalidInput, Partial, PartialTooLong, Problem

@@ -18,7 +18,7 @@ import pytest
 from processes import children
 
 from rstar_fast.config import SandboxConfig
-from rstar_fast.sandbox import Sandbox
+from rstar_fast.sandbox import Sandbox, pool
 from rstar_fast.types import CodeError, ErrorKind, Execution, InvalidInput, Program, RstarError
 
 LIMITS = SandboxConfig(timeout_s=120.0, cpu_s=60.0, memory_mb=128, output_chars=2000)
@@ -61,6 +61,29 @@ def visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def open_files() -> set[str]:
     return {entry for entry in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{entry}")}
+
+
+@pytest.mark.parametrize("at_home_first", [False, True])
+def test_an_idle_worker_takes_what_waits_behind_another_task(at_home_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that any worker may run, and one whose state a worker has, begin at the same time: each waits for the other."""
+    together = threading.Barrier(2)
+
+    def meeting(process: object, program: Program, _: object) -> tuple[object, Execution]:
+        if program.code.startswith("meet"):
+            together.wait(timeout=60)
+        return process, Execution("")
+
+    monkeypatch.setattr(pool, "_run", meeting)
+    both = [Program("meet()"), Program("meet()", "x = 1\n")]
+
+    async def all_of_it() -> None:
+        async with Sandbox(2) as sandbox:
+            for _ in range(20):
+                await sandbox.run_batch([Program("meet() # 1"), Program("meet() # 2")])  # both workers are there
+                await sandbox.run("x = 1\n")  # who has its state now was the last to work
+                await sandbox.run_batch(both[:: -1 if at_home_first else 1])
+
+    asyncio.run(all_of_it())
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -23,7 +23,6 @@ from rstar_fast.config import Aggregate, Choice
 from rstar_fast.search import levels
 from rstar_fast.search.adaptive import chance_of_change, verdict
 from rstar_fast.search.answers import aggregated
-from rstar_fast.search.api import asearch
 from rstar_fast.storage import Run
 from rstar_fast.types import FailureKind, Finished
 

@@ -42,7 +42,7 @@ def evolve(
     from rstar_fast import evolution
 
     with contextlib.ExitStack() as stack:
-        given = {"problems": _counts(problems), "heldout": heldout, "seed": seed}
+        given = {"problems": counts(problems), "heldout": heldout, "seed": seed}
         settings = _settings(config, None if dry_run else out, given, stack)
         if dry_run:
             _show_plan(evolution.plan(settings))
@@ -59,14 +59,19 @@ def evolve(
     typer.echo(f"page      {one_line(str(out / 'summary.html'))}")
 
 
-def _counts(problems: str | None) -> int | list[int] | None:
+def counts(problems: str | None) -> int | list[int] | None:
+    """Numbers of problems from an option: one, or one for each round.
+
+    Raises:
+      InvalidInput: it is something else.
+    """
     if problems is None:
         return None
     try:
-        counts = [int(count) for count in problems.split(",")]
+        numbers = [int(count) for count in problems.split(",")]
     except ValueError:
         raise InvalidInput(f"--problems is {problems!r}: give a number, or one for each round, as 600,1200,2400,4800") from None
-    return counts if len(counts) > 1 else counts[0]
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _settings(config: Path | None, out: Path | None, options: dict[str, Any], stack: contextlib.ExitStack) -> Any:

@@ -173,11 +173,12 @@ class SearchConfig(Mapped):
     def recorded(self) -> dict[str, Any]:
         """The mapping that runs keep: settings that earlier versions did not have only where they are not as usual.
 
-        What an earlier version recorded thus equals the same settings now.
+        What an earlier version recorded thus equals the same settings now; but not of an adaptive search, which has changed.
         """
         usual = type(self)().to_mapping()
         mapping = self.to_mapping()
-        return {name: value for name, value in mapping.items() if name not in _LATER or value != usual[name]}
+        kept = ("least_gain",) if self.adaptive else ()
+        return {name: value for name, value in mapping.items() if name not in _LATER or name in kept or value != usual[name]}
 
     def _check_strategy(self) -> None:
         """Whether the strategy fits the other settings."""

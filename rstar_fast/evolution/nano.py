@@ -46,7 +46,7 @@ def nano_evolution(
     folder = Path(out) / FOLDER
     settings = yaml.safe_load(EVOLUTION.read_text("utf-8"))
     rounds = len(settings["rounds"])
-    counts = [problems] * rounds if isinstance(problems, int) else list(problems)
+    counts = list(problems) if isinstance(problems, list | tuple) else [problems] * rounds
     if len(counts) != rounds:
         raise InvalidInput(f"problems is {problems}, for {len(counts)} rounds: give one number, or {rounds}")
     for name, count in (*(("problems", count) for count in counts), ("heldout", heldout)):
@@ -83,9 +83,12 @@ def nano_evolution(
 def _made(folder: Path) -> dict[str, object] | None:
     """What the files in the folder were made with; None where they are not all there."""
     try:
-        return json.loads((folder / _MADE).read_text("utf-8"))  # type: ignore[no-any-return]
+        made = json.loads((folder / _MADE).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+    if isinstance(made["problems"], int):  # before each round could have its own number
+        made["problems"] = [made["problems"]] * made.pop("rounds", 4)
+    return made  # type: ignore[no-any-return]
 
 
 def _problems(records: Sequence[Record]) -> str:

@@ -17,7 +17,7 @@ from rstar_fast.types import InvalidInput
 
 # What a tokenizer is called that is wholly told by its tokenizer.json.
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
-_STEP_TOKENS = 512
+_USUAL_STEP_TOKENS = 512
 
 
 def load_model(
@@ -82,7 +82,7 @@ def step_tokens(generation: GenerationConfig | None, asked: int | None) -> int:
       InvalidInput: less than one was asked for.
     """
     if asked is None:
-        return min(_STEP_TOKENS, getattr(generation, "max_new_tokens", None) or _STEP_TOKENS)
+        return min(_USUAL_STEP_TOKENS, getattr(generation, "max_new_tokens", None) or _USUAL_STEP_TOKENS)
     if asked < 1:
         raise InvalidInput(f"max_step_tokens={asked}: give an integer >= 1")
     return asked

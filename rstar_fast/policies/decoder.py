@@ -39,6 +39,17 @@ class _Layer:
     down: nn.Linear
 
 
+def in_parts(attends: Sequence[Attend], sizes: Sequence[int]) -> Attend:
+    """The attention of tokens that come in parts of these sizes, each with its own."""
+
+    def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        parts = zip(attends, queries.split(sizes), keys.split(sizes), values.split(sizes), strict=True)
+        seen = [of_part(layer, *new) for of_part, *new in parts]
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
+
+    return attend
+
+
 class Decoder:
     """A model's layers, and how to go through them; what a token sees of others is the caller's.
 
@@ -78,7 +89,7 @@ class Decoder:
             x = x + layer.down(functional.silu(gate).mul_(up))
         return _normed(self._inner.norm, x)
 
-    def prepare(self, end: int) -> int:
+    def prepare(self, end: int) -> tuple[int, int]:
         """Makes the tables of rotations for positions below `end`: cosines and sines, [*, 1, D] each. Where they are in memory.
 
         The first half of the sines is negative: a rotation is one roll and two products.
@@ -90,7 +101,7 @@ class Decoder:
             half = self.size // 2
             self._cosines = cosines[0, :, None]
             self._sines = torch.cat([-sines[0, :, None, :half], sines[0, :, None, half:]], -1)
-        return self._cosines.data_ptr()
+        return self._cosines.data_ptr(), self._sines.data_ptr()
 
     def _attention(self, number: int, layer: _Layer, x: Tensor, cosines: Tensor, sines: Tensor, attend: Attend) -> Tensor:
         heads, kv_heads = self.heads, self.kv_heads

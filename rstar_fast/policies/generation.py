@@ -16,7 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from rstar_fast.policies.attention import for_changing_shapes
 from rstar_fast.policies.checkpoint import cache_argument
-from rstar_fast.policies.decoder import Decoder
+from rstar_fast.policies.decoder import Decoder, in_parts
 from rstar_fast.policies.graphs import Graphs
 from rstar_fast.policies.groups import WIDEST, Group
 from rstar_fast.policies.prompt_cache import PromptCache
@@ -51,7 +51,7 @@ class Rows(Protocol):
         """
 
     def advance(self, tokens: np.ndarray) -> None:
-        """Appends a token [R] int64 to each row; the order may be another one then. `logits` are there until the next."""
+        """Appends a token [R] int64 to each row; the order may be another one then, and the `logits` of before are overwritten."""
 
     def leave(self, rows: np.ndarray) -> None:
         """Takes rows away, given by where they stand in `names`; the order may be another one then."""
@@ -121,17 +121,11 @@ class SharedRows:
     def _computed(self, groups: Sequence[tuple[Group, np.ndarray]]) -> Tensor:
         """The logits of groups whose rows get these tokens."""
         steps = [group.begin_step() for group, _ in groups]
-        sizes = [len(tokens) for _, tokens in groups]
         tokens, positions = (
             torch.from_numpy(np.concatenate(numbers)).to(self._decoder.device)
             for numbers in ([tokens for _, tokens in groups], [group.positions for group, _ in groups])
         )
-
-        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            parts = zip(steps, queries.split(sizes), keys.split(sizes), values.split(sizes), strict=True)
-            seen = [step.attend(layer, *of_group) for step, *of_group in parts]
-            return seen[0] if len(seen) == 1 else torch.cat(seen)
-
+        attend = in_parts([step.attend for step in steps], [len(of_group) for _, of_group in groups])
         end = 1 + max(int(group.positions.max()) for group, _ in groups)
         return self._head(self._decoder(tokens, positions, attend, end))
 
@@ -146,9 +140,10 @@ class SharedRows:
             of_rows, positions, step = group.step_of(sizes, told)
             return self._head(self._decoder(of_rows, positions, step.attend, end))
 
-        shape = (sizes, room, self._decoder.prepare(end))
+        shape = (sizes, room, *self._decoder.prepare(end))
         told = group.numbers(sizes, tokens)
-        return self._graphs.logits(shape, told)[: len(tokens)] if self._graphs.has(shape, compute, len(told)) else None
+        logits = self._graphs.logits(shape, compute, told)
+        return None if logits is None else logits[: len(tokens)]
 
     def _put_in_order(self, stood: np.ndarray) -> None:
         """Puts logits and names into the order of the groups, given where each row of theirs stood."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -13,13 +14,17 @@ from torch import Tensor
 _LOG = logging.getLogger(__name__)
 _OFTEN = 6  # a shape that has come so often is captured: many never come again
 _MOST = 64  # graphs kept
+_MOST_BYTES = 1 << 30  # of the logits that they give: each has its own
+_MOST_COUNTED = 10_000  # shapes that are counted
+_ONE_AT_A_TIME = threading.Lock()  # captures in a process
 
-# Takes a function from numbers [N] int64 on the device to logits, and N; gives one that computes the same of numbers on the host.
-Capture = Callable[[Callable[[Tensor], Tensor], int], Callable[[np.ndarray], Tensor]]
+Compute = Callable[[Tensor], Tensor]  # from numbers [N] int64 on the device to logits
+# Of a function and numbers on the host: computes the same of as many other numbers, its result there until it is called again.
+Capture = Callable[[Compute, np.ndarray], Callable[[np.ndarray], Tensor]]
 
 
 class Graphs:
-    """Computes steps of shapes that come again and again as one operation each.
+    """Computes steps whose shapes come again and again as one operation each; the least recently used are forgotten first.
 
     Args:
       capture: makes such an operation.
@@ -27,50 +32,74 @@ class Graphs:
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
-        self._came: Counter[Hashable] = Counter()
-        self._captured: dict[Hashable, Callable[[np.ndarray], Tensor]] = {}
+        self._cannot = False
+        self.forget()
 
-    def has(self, shape: Hashable, compute: Callable[[Tensor], Tensor], count: int) -> bool:
-        """Whether steps of this shape can be computed by `logits`; those that cannot are counted.
+    def forget(self) -> None:
+        """Lets go of all that has been captured."""
+        self._came: Counter[Hashable] = Counter()
+        self._captured: OrderedDict[Hashable, Callable[[np.ndarray], Tensor]] = OrderedDict()
+        self._bytes: dict[Hashable, int] = {}
+
+    def logits(self, shape: Hashable, compute: Compute, told: np.ndarray) -> Tensor | None:
+        """The logits of a step, overwritten by the next; None where its shape has not come often, or cannot be captured.
 
         Args:
           shape: what two steps have in common that are computed by the same operations in the same memory.
-          compute: from numbers [count] int64 to logits.
+          compute: computes the step.
+          told: [N] int64, what it is told.
         """
+        if self._cannot:
+            return None
         if shape in self._captured:
-            return True
+            self._captured.move_to_end(shape)
+            return self._captured[shape](told)
+        if len(self._came) >= _MOST_COUNTED:
+            self._came.clear()
         self._came[shape] += 1
-        if self._came[shape] < _OFTEN or len(self._captured) >= _MOST:
-            return False
+        if self._came[shape] < _OFTEN:
+            return None
         try:
-            self._captured[shape] = self._capture(compute, count)
+            replay = self._capture(compute, told)
         except RuntimeError as error:  # no memory, or an operation that cannot be captured
             _LOG.warning("steps are computed operation by operation, as they cannot be captured (%s)", error)
-            self._captured.clear()
-            self._came.clear()
-            self.has = lambda *_: False  # type: ignore[method-assign]
-            return False
-        return True
-
-    def logits(self, shape: Hashable, told: np.ndarray) -> Tensor:
-        """The logits of a step; they are there until the next."""
-        return self._captured[shape](told)
+            self._cannot = True
+            self.forget()
+            return None
+        logits = replay(told)
+        self._captured[shape], self._bytes[shape] = replay, logits.nbytes
+        while len(self._captured) > 1 and (len(self._captured) > _MOST or sum(self._bytes.values()) > _MOST_BYTES):
+            oldest, _ = self._captured.popitem(last=False)
+            del self._bytes[oldest], self._came[oldest]
+        return logits
 
 
 class CudaCapture:
-    """Captures CUDA graphs that share their memory: one is replayed at a time."""
+    """Captures CUDA graphs that share their memory: one is replayed at a time, its result used before the next.
+
+    A step may be computed again with the same numbers: it writes the same into the same memory.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
 
-    def __call__(self, compute: Callable[[Tensor], Tensor], count: int) -> Callable[[np.ndarray], Tensor]:
+    def __call__(self, compute: Compute, numbers: np.ndarray) -> Callable[[np.ndarray], Tensor]:
         """As `Capture`."""
-        told = torch.zeros(count, dtype=torch.int64, device=self._device)
+        told = torch.from_numpy(numbers).to(self._device)
         graph = torch.cuda.CUDAGraph()
-        # Other threads go on meanwhile: the PPM's, for one.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            logits = compute(told)
+        with _ONE_AT_A_TIME, torch.cuda.device(self._device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                compute(told)  # what an operation does when it is called for the first time cannot be captured
+                # Other threads go on meanwhile: the PPM's, for one.
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    logits = compute(told)
+                finally:
+                    graph.capture_end()
+            torch.cuda.current_stream().wait_stream(self._stream)
 
         def replay(numbers: np.ndarray) -> Tensor:
             told.copy_(torch.from_numpy(numbers))

@@ -35,6 +35,9 @@ class Step:
     """What the new tokens of rows see.
 
     Attributes:
+      before: keys and values of prompts, and room: [2 * L, *, K, *, D].
+      own: those of what the rows have generated, and room: [2 * L, *, K, *, D].
+      sizes: what of these is looked at.
       own_at: [R * K] int64, where their keys and values are put, counted in vectors.
       own_mask: [R, 1, 1, S], added to the scores.
       places_at: [R] int64, where each row stands if every place has W rows; beyond these for a row that is none. None: they stand so.
@@ -285,7 +288,7 @@ def filled_up(count: int, gone: np.ndarray) -> np.ndarray:
 
 
 def _move(x: Tensor, order: np.ndarray) -> None:
-    """Moves entries [*, entries, K, positions, D] to where `_filled_up` says; only those are copied that do not stay."""
+    """Moves entries [*, entries, K, positions, D] to where `filled_up` says; only those are copied that do not stay."""
     to = np.flatnonzero(order != np.arange(len(order)))
     if len(to):
         x[:, torch.from_numpy(to).to(x.device)] = x[:, torch.from_numpy(order[to]).to(x.device)]

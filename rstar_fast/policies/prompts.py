@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rstar_fast.policies.decoder import Decoder
+from rstar_fast.policies.decoder import Decoder, in_parts
 from rstar_fast.policies.groups import lowest
 from rstar_fast.policies.prompt_cache import PromptCache
 
@@ -43,13 +43,7 @@ def computed(
             parts[number][:, :, : begins[number]] = beginning
     order = np.concatenate([batch.numbers for batch in batches])
     new = (lengths - begins)[order]
-    sizes = [int(batch.new.sum()) for batch in batches]
-
-    def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        of_batches = zip(batches, queries.split(sizes), keys.split(sizes), values.split(sizes), strict=True)
-        seen = [batch.attend(layer, *of_batch) for batch, *of_batch in of_batches]
-        return seen[0] if len(seen) == 1 else torch.cat(seen)
-
+    attend = in_parts([batch.attend for batch in batches], [int(batch.new.sum()) for batch in batches])
     ids = np.concatenate([prompts[number][begins[number] :] for number in order]).astype(np.int64)
     positions = np.concatenate([np.arange(begins[number], lengths[number]) for number in order])
     tokens, at = (torch.from_numpy(numbers).to(decoder.device) for numbers in (ids, positions))

@@ -72,7 +72,7 @@ class Sampler:
         self._may_stop = self._tokens_that_may_stop()
         self._max_rows = max_rows
         self._decoder, self._prompts = Decoder.of(model), prompts
-        self._cuda_graphs = cuda_graphs and model.device.type == "cuda"
+        self._graphs = Graphs(CudaCapture(model.device)) if cuda_graphs and model.device.type == "cuda" else None
         self.clear()
 
     def clear(self) -> None:
@@ -90,8 +90,9 @@ class Sampler:
     def _no_rows(self) -> Rows:
         if self._decoder is None:
             return PaddedRows(self._model)
-        graphs = Graphs(CudaCapture(self._model.device)) if self._cuda_graphs else None
-        return SharedRows(self._decoder, self._model.get_output_embeddings(), self._prompts, graphs)
+        if self._graphs is not None:
+            self._graphs.forget()
+        return SharedRows(self._decoder, self._model.get_output_embeddings(), self._prompts, self._graphs)
 
     def _end_tokens(self) -> np.ndarray:
         ids = {self._tokenizer.eos_token_id}

@@ -109,7 +109,8 @@ class VllmPolicy:
           temperature: >= 0; 0 is greedy.
           top_p: in (0, 1].
           top_k: >= 0; 0 for no limit.
-          max_step_tokens: most tokens of a step, >= 1. Less is asked for where the context has less room.
+          max_step_tokens: most tokens of a step, >= 1, whatever the checkpoint says of it. Less is asked for where the context has
+            less room.
           logprobs: set the candidates' `logprob`, at a small cost.
           engine_settings: those of `vllm.LLM`, e.g. tensor_parallel_size=2, max_model_len=4096.
 

@@ -209,7 +209,7 @@ class _Pool:
         self._tasks: deque[_Task] = deque()  # for any worker
         self._workers: list[_Worker] = []
         self._free = 0  # workers that run nothing
-        self._idle: dict[_Worker, None] = {}  # those of them that wait to be woken, the last to have worked last
+        self._idle: dict[_Worker, None] = {}  # those of them that wait to be woken, in the order in which they began to
         self._homes: OrderedDict[str, _Worker] = OrderedDict()  # code that has run -> who has its state, or had
         self._closed = False
         self._confinement: Confinement | None = None
@@ -246,6 +246,9 @@ class _Pool:
                 self._idle[worker] = None
                 worker.work.wait()
             self._free -= 1
+            # Who was woken for another task may have found this one first.
+            if self._idle and (self._tasks or any(len(other.tasks) > 1 for other in self._workers)):
+                self._wake(next(reversed(self._idle)))
             return task
 
     def give_back(self, worker: _Worker, ran: Program | None) -> None:

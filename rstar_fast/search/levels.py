@@ -179,7 +179,8 @@ class LevelSearch:
         waiting = iter(problems)
         at_once = self._config.open_problems
         if self._samples:
-            at_once = max(1, at_once * self._config.candidates // self._spending.rollouts_each)
+            of_one = self._part(_OTHERS) if self._config.adaptive else self._spending.rollouts_each
+            at_once = max(1, at_once * self._config.candidates // of_one)
         lanes = {asyncio.create_task(self._lane(waiting, part, on_result)) for part in parts_of(at_once, self._lanes) if part}
         try:
             while lanes:
@@ -278,11 +279,14 @@ class LevelSearch:
         problem, unit = walk.problem, walk.rule.unit
         wanted = left
         if self._config.adaptive:
-            wanted = min(wanted, math.ceil(self._spending.rollouts_each * (_OTHERS if problem.begun else _FIRST)))
+            wanted = min(wanted, self._part(_OTHERS if problem.begun else _FIRST))
         if unit and self._config.budget.limits_cost:
             paid = self._spending.pays_for(problem.stats.policy_tokens, problem.begun)
             wanted = min(wanted, paid // unit * unit, _GROWTH * problem.begun) if problem.begun else min(wanted, unit)
         return wanted
+
+    def _part(self, share: float) -> int:
+        return math.ceil(self._spending.rollouts_each * share)
 
     def _has_ended(self, walk: _Walk) -> bool:
         """Whether a problem has come to its end; where its vote is open and it may draw on, a round begins."""
