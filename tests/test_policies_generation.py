@@ -170,6 +170,25 @@ def test_rows_whose_steps_are_replayed_have_the_same_samples(
     assert replays.shapes > 1 and replays.steps > 10
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["qwen2", "llama", "phi3"])
+def test_cuda_graphs_change_no_sample(name: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_OFTEN", 2)
+    monkeypatch.setattr(generation, "_SHORT", 12)
+    prompts = prompts_of(tokenizer) * 8
+    of_prompt = [keys(3, i) for i in range(len(prompts))]
+    plain, graphed = (
+        Sampler(random_model(name).to("cuda"), tokenizer, OFTEN[-1:], 1.0, 1.0, 0, cuda_graphs=cuda_graphs)
+        for cuda_graphs in (False, True)
+    )
+    for _ in range(3):  # of the second time all shapes are known
+        for mine, expected in zip(
+            sampled(graphed, prompts, of_prompt, 20), sampled(plain, prompts, of_prompt, 20), strict=True
+        ):
+            same(mine, expected)
+    assert graphed._graphs is not None and graphed._graphs._captured
+
+
 def test_what_cannot_be_captured_is_computed_step_by_step(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
