@@ -88,7 +88,7 @@ def errorbars(lines: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], ti
         errors = [[max(0.0, m["value"] - m["low"]) for _, m in points], [max(0.0, m["high"] - m["value"]) for _, m in points]]
         axis.errorbar(at, values, errors, fmt=f"{marker}-", capsize=2, label=name, lw=1)
     axis.set(title=title, xlabel=along, ylabel="right", xscale="log")
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)  # beside the lines: inside it would hide some
     axis.grid(alpha=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
