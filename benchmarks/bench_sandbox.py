@@ -12,7 +12,8 @@ All run on one core, the caller included. Three kinds of steps: trivial ones; su
 it; and the mixture's heaviest, an equation solved in every step. No two steps are equal, so that no cache answers for another.
 Every way must print the same.
 
-And a pool of two workers runs 10,000 steps while its memory is watched. Writes results/sandbox.json.
+And a pool of two workers runs 10,000 steps while its memory is watched. Writes results/sandbox.json. With --caller instead: what a step
+takes of the caller's own time, one step at a time, by the number of workers that wait for one; writes results/sandbox_caller.json.
 """
 
 from __future__ import annotations
@@ -176,12 +177,27 @@ async def watch(total: int) -> list[dict[str, float]]:
     return seen
 
 
+async def of_caller_ms(workers: int, total: int = 400) -> float:
+    """This process's own CPU time for a step, in milliseconds."""
+    async with Sandbox(workers) as sandbox:
+        await sandbox.run_batch([Program(f"z = {i}") for i in range(4 * workers)])  # all of them are there
+        started = time.process_time()
+        for i in range(total):
+            await sandbox.run(f"x = {i}")
+        return 1000 * (time.process_time() - started) / total
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--watched", type=int, default=10_000, help="steps of the pool whose memory is watched")
+    parser.add_argument("--caller", action="store_true", help="only what a step takes of the caller's time")
     given = parser.parse_args()
+    if given.caller:
+        found = {workers: [round(asyncio.run(of_caller_ms(workers)), 3) for _ in range(given.rounds)] for workers in (2, 16)}
+        print(found, write("sandbox_caller", {"caller_ms_by_workers": found}))
+        return
     rows = []
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})  # inherited by the workers
