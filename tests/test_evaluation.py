@@ -58,8 +58,7 @@ def test_the_paired_difference_turns_its_sign_with_its_arguments(pairs: list[tup
     assert paired_difference(second, first, seed)[0] == pytest.approx(-difference)
     assert paired_difference(first, second, seed) == (difference, low, high)
     if first == second:
-        upper = pytest.approx(wilson(0, len(pairs))[1])  # of two formulas, one for each end: equal up to their last bits
-        assert difference == 0.0 and -low == upper and high == upper
+        assert difference == 0.0 and low == -high and high == pytest.approx(wilson(0, len(pairs))[1])
 
 
 def score_statistic(gained: int, total: int, difference: float) -> float:

@@ -87,10 +87,13 @@ def _alike(gain: float, total: int) -> tuple[float, float]:
         low, high = _alike(-gain, total)
         return -high, -low
     fewest, most = math.floor(gain * total), math.ceil(gain * total)
+    high = wilson(most, total)[1]
+    if not most:  # no problem differs: the ends mirror each other to the last bit, where two formulas would not
+        return -high, high
     low = (fewest - _Z**2) / (total + _Z**2)
     if low * (2 * total - fewest) >= fewest:
         low = wilson(fewest, total)[0]
-    return low, wilson(most, total)[1]
+    return low, high
 
 
 def _resampled_means(distinct: np.ndarray, counts: Sequence[int] | np.ndarray, random: np.random.Generator) -> np.ndarray:
