@@ -1,7 +1,7 @@
 """The evolution of nano on a GPU.
 
     python benchmarks/evolve_on_gpu.py --out DIR                                            # a larger model, from nothing
-    python benchmarks/evolve_on_gpu.py --out DIR --shipped --problems 600,1200,2400,4800    # nano itself, with more problems
+    python benchmarks/evolve_on_gpu.py --out DIR --shipped --problems 2000,4000,8000,16000    # nano itself, with more problems
 
 The first trains a bootstrap policy of 12 M parameters as nano's is trained; both run the four rounds of `rstar-fast evolve --nano`, each
 measured against its control. It may be killed: the same command goes on. Writes results/nano_evolution_gpu.json (nano_evolution_shipped.json)
@@ -23,7 +23,7 @@ from bench import write
 
 from rstar_fast import evolution
 from rstar_fast.cli.evolve_command import counts
-from rstar_fast.evolution.nano import nano_evolution
+from rstar_fast.evolution.nano import PROBLEMS, nano_evolution
 from rstar_fast.nano import BOOTSTRAP
 from rstar_fast.training.models import outline
 from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--shipped", action="store_true", help="from the bootstrap policy that is shipped")
-    parser.add_argument("--problems", type=counts, default=1300, help="of each round: one number, or four with commas")
+    parser.add_argument("--problems", type=counts, default=list(PROBLEMS), help="of each round: one number, or four with commas")
     parser.add_argument("--heldout", type=int, default=160)
     parser.add_argument("--open-problems", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)

@@ -67,7 +67,8 @@ def test_settings_of_every_round_are_overridden_by_its_own() -> None:
 
 
 def test_settings_go_to_a_mapping_and_back() -> None:
-    config = EvolutionConfig.from_mapping({**FILES, "rounds": PAPER_ROUNDS[:2], "launcher": ["accelerate", "launch"], "seed": 3})
+    given = {"rounds": PAPER_ROUNDS[:2], "launcher": ["accelerate", "launch"], "seed": 3, "heldout_search": {"rollouts": 4}}
+    config = EvolutionConfig.from_mapping({**FILES, **given})
     assert EvolutionConfig.from_mapping(json.loads(json.dumps(config.to_mapping()))) == config
 
 
@@ -92,6 +93,10 @@ def test_settings_go_to_a_mapping_and_back() -> None:
         ({"control": 1}, "control is 1: give true or false"),
         ({"colour": 1}, "unknown evolution setting 'colour'"),
         ({"seed": -1}, "seed is -1"),
+        ({"heldout_search": 4}, "heldout_search is 4: give a mapping of search settings"),
+        ({"heldout_search": {"annotation": "inference"}}, "settings other than annotation and seed, which are the round's"),
+        ({"heldout_search": {"rolouts": 4}}, "unknown search setting 'rolouts'"),
+        ({"heldout_search": {"rollouts": 0}}, "rollouts is 0"),
     ],
 )
 def test_bad_settings_are_told_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
@@ -134,6 +139,10 @@ def test_a_plan_counts_what_the_rounds_would_take(tmp_path: Path) -> None:
     assert small.tokens == sum(stage.tokens for stage in small.stages) and small.steps > 0 and small.disk > 0
     names = [(stage.round, stage.name) for stage in plan(files).stages]
     assert (1, "control") not in names and (2, "control") in names and (4, "search-3") in names
+    wider = plan({**files, "rounds": [{"search": {"rollouts": 2, "candidates": 4}}], "control": False, "heldout_search": {"candidates": 8}})
+    assert [stage.tokens for stage in wider.stages] == [
+        stage.tokens * (2 if stage.name == "heldout-search" else 1) for stage in small.stages
+    ]
 
 
 def test_a_plan_counts_what_trainings_take(tmp_path: Path) -> None:
@@ -158,6 +167,9 @@ def test_a_plan_counts_what_trainings_take(tmp_path: Path) -> None:
 def test_recorded_settings_are_read_back() -> None:
     config = EvolutionConfig.from_mapping({**FILES, "rounds": [*PAPER_ROUNDS[:1], {"again": [64, 128]}]})
     assert read_settings(json.loads(json.dumps(recorded_settings(config, {"train.jsonl": "x"})))) == config
+    assert "heldout_search" not in recorded_settings(config, {})  # earlier versions had none
+    wider = dataclasses.replace(config, heldout_search={"rollouts": 32})
+    assert read_settings(json.loads(json.dumps(recorded_settings(wider, {})))) == wider
 
 
 @pytest.mark.parametrize(
@@ -182,6 +194,8 @@ def test_recorded_settings_are_read_back() -> None:
         ("seed", {(1, "search")}, False),
         ("problems", {(1, "search")}, False),
         ("heldout", {(1, "policy")}, True),
+        ("heldout_search.rollouts", {(1, "policy")}, True),
+        ("heldout_search.rollouts", {(1, "heldout-search")}, False),
         ("files.train.jsonl", {(1, "search")}, False),
         ("files.more.jsonl", {(1, "search"), (1, "control")}, True),
         ("files.more.jsonl", {(1, "search"), (2, "search")}, False),

@@ -76,6 +76,7 @@ def settings_in(folder: Path) -> dict[str, Any]:
         "ppm_training": {"epochs": 1, "batch": 4, "learning_rate": 1e-4, "save_minutes": 0},
         "rounds": [{}, {"search": {"annotation": "ppm"}, "again": [5], "problems": str(files["more"]), "earlier": 1}],
         "evaluation": {"samples": 3, "search": {"rollouts": 2, "candidates": 3, "max_depth": 12}},
+        "heldout_search": {"rollouts": 6},
     }
 
 
@@ -119,7 +120,7 @@ def test_each_run_has_the_models_and_the_seed_of_its_round(undisturbed: tuple[Pa
     # Name -> policy, PPM, seed, rollouts.
     expected = {
         "round-1/search": (base, None, 57, 4),
-        "round-1/heldout-search": (base, None, 53, 4),
+        "round-1/heldout-search": (base, None, 53, 6),
         "round-1/greedy": (first["policy"], None, 54, 1),
         "round-1/samples": (first["policy"], None, 55, 3),
         "round-1/evaluation": (first["policy"], first["ppm"], 56, 2),
@@ -127,7 +128,7 @@ def test_each_run_has_the_models_and_the_seed_of_its_round(undisturbed: tuple[Pa
         "round-1/control-evaluation": (first["control"], first["ppm"], 56, 2),
         "round-2/search": (first["policy"], first["ppm"], 107, 4),
         "round-2/search-2": (first["policy"], first["ppm"], 108, 5),
-        "round-2/heldout-search": (first["policy"], first["ppm"], 103, 4),
+        "round-2/heldout-search": (first["policy"], first["ppm"], 103, 6),
         "round-2/greedy": (second["policy"], None, 104, 1),
         "round-2/samples": (second["policy"], None, 105, 3),
         "round-2/evaluation": (second["policy"], second["ppm"], 106, 2),

@@ -17,13 +17,15 @@ from rstar_fast.cli.tables import print_tables
 from rstar_fast.cli.train_commands import ProgressLine
 from rstar_fast.types import InvalidInput
 
+_WIDE = 120  # columns of a terminal that has room for what a stage does
+
 
 def evolve(
     config: Annotated[Path | None, typer.Argument(help="YAML file of the evolution; see EvolutionConfig.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Its folder; an evolution found there goes on.")] = None,
     nano: Annotated[bool, typer.Option("--nano", help="The evolution of nano, on this CPU.")] = False,
     problems: Annotated[
-        str | None, typer.Option(help="With --nano: problems that a round searches: one number, or one for each, as 600,1200,2400,4800.")
+        str | None, typer.Option(help="With --nano: problems that a round searches: one number, or one for each, as 700,1400,2100,2800.")
     ] = None,
     heldout: Annotated[int | None, typer.Option(help="With --nano: problems to measure on.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn.")] = None,
@@ -70,7 +72,7 @@ def counts(problems: str | None) -> int | list[int] | None:
     try:
         numbers = [int(count) for count in problems.split(",")]
     except ValueError:
-        raise InvalidInput(f"--problems is {problems!r}: give a number, or one for each round, as 600,1200,2400,4800") from None
+        raise InvalidInput(f"--problems is {problems!r}: give a number, or one for each round, as 700,1400,2100,2800") from None
     return numbers if len(numbers) > 1 else numbers[0]
 
 
@@ -134,15 +136,19 @@ _SAID = {"solved": "solved", "solutions": "solutions", "pairs": "pairs", "update
 
 
 def _show_plan(plan: Any) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("round", "stage", "what"):
-        table.add_column(name, no_wrap=name != "what")
+    console, table = Console(), Table(box=None, pad_edge=False)
+    for name in ("round", "stage"):
+        table.add_column(name, no_wrap=True)
     for name in ("tokens", "trained on", "steps run", "disk", "states"):
         table.add_column(name, justify="right", no_wrap=True)
+    is_wide = console.width >= _WIDE  # elsewhere the stages' names must do
+    if is_wide:
+        table.add_column("what")
     for stage in plan.stages:
-        table.add_row(str(stage.round), stage.name, stage.says, *_numbers(stage))
-    table.add_row("", "all", "estimated from usual lengths; of states, which go when a training is done, the most", *_numbers(plan))
-    Console().print(table)
+        table.add_row(str(stage.round), stage.name, *_numbers(stage), *([stage.says] if is_wide else []))
+    table.add_row("", "all", *_numbers(plan))
+    console.print(table)
+    typer.echo("estimated from usual lengths; states go when a training is done, so that of all the most counts")
 
 
 def _numbers(planned: Any) -> list[str]:

@@ -125,6 +125,8 @@ class EvolutionConfig(Mapped):
         has none.
       rounds: RoundConfigs, or mappings of settings; the four of the paper by default.
       evaluation: how each round is measured; also given as a mapping.
+      heldout_search: settings in which the search for held-out pairs, which measure the PPM, differs from the round's own search: where
+        that is narrow, a wider one finds more pairs.
       control: train and measure a control of equal compute each round: the previous policy, for as many updates, on the previous
         data.
       engine: "transformers", or "vllm" for the searches.
@@ -145,6 +147,7 @@ class EvolutionConfig(Mapped):
     base_data: str | None = None
     rounds: tuple[RoundConfig, ...] = tuple(RoundConfig.from_mapping(settings) for settings in PAPER_ROUNDS)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    heldout_search: Mapping[str, Any] = field(default_factory=dict)
     control: bool = True
     engine: str = "transformers"
     launcher: tuple[str, ...] = ()
@@ -163,6 +166,12 @@ class EvolutionConfig(Mapped):
         if rounds[0].search.annotation.needs_scorer:
             raise InvalidInput('round 1 has annotation="ppm", but there is no PPM before it: give "terminal"')
         self._take(evaluation=EvaluationConfig)
+        if not isinstance(self.heldout_search, Mapping) or {"annotation", "seed"} & set(self.heldout_search):
+            raise InvalidInput(
+                f"heldout_search is {self.heldout_search!r}: give a mapping of search settings other than annotation and seed, which are the round's"
+            )
+        for round_ in self.rounds:
+            round_.search.replace(**self.heldout_search)
         check_flag("control", self.control)
         if self.engine not in ("transformers", "vllm"):
             raise InvalidInput(f"engine is {self.engine!r}: give 'transformers' or 'vllm'")
@@ -190,7 +199,7 @@ class EvolutionConfig(Mapped):
 
     def to_mapping(self) -> dict[str, Any]:
         rounds = [round_.to_mapping() for round_ in self.rounds]
-        return super().to_mapping() | {"rounds": rounds, "launcher": list(self.launcher)}
+        return super().to_mapping() | {"rounds": rounds, "launcher": list(self.launcher), "heldout_search": dict(self.heldout_search)}
 
 
 def _round(settings: Any, shared: Mapping[str, Any]) -> RoundConfig:
@@ -215,8 +224,8 @@ def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
     return (config.seed * 1_000 + round_ * 50 + part) % 2**31
 
 
-# Settings of a round that earlier versions did not have: recorded where they are not as usual, so that what such a version began equals
-# the same settings now.
+# Settings of a round that earlier versions did not have (and `heldout_search`): recorded where they are not as usual, so that what such a
+# version began equals the same settings now.
 _LATER = {"problems": None, "earlier": 0}
 # What changes no result, or only by rounding.
 _FREE = ("launcher", "control", *PolicyTrainingConfig.changes_no_result, *PpmTrainingConfig.changes_no_result)
@@ -233,6 +242,7 @@ _USED_BY = {
     "base": ("policy",),
     "base_data": ("control",),
     "heldout": ("heldout-search",),
+    "heldout_search": ("heldout-search",),
 }
 
 
@@ -247,6 +257,8 @@ def recorded_settings(config: EvolutionConfig, digests: Mapping[str, str]) -> di
         for name, usual in _LATER.items():
             if round_[name] == usual:
                 del round_[name]
+    if not settings["heldout_search"]:
+        del settings["heldout_search"]
     return settings | {"launcher": list(config.launcher), "rounds": rounds, "files": dict(digests)}
 
 

@@ -22,13 +22,15 @@ from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
+# A round that learns from more problems than all before it together goes on where these have come to an end.
+PROBLEMS: Sequence[int] = (700, 1400, 2100, 2800)
 # Most problems, of those trained on and those measured on, are where the bootstrap policy sometimes succeeds.
-_TRAIN_LEVELS = (1, 2, 3, 3, *(4,) * 10, 5)
+_TRAIN_LEVELS = (1, 2, 3, *(4,) * 16, 5)
 _HELDOUT_LEVELS = (1, 2, 3, *(4,) * 6, 5)
 
 
 def nano_evolution(
-    out: str | Path, *, base: str | Path = BOOTSTRAP, problems: int | Sequence[int] = 1300, heldout: int = 160, seed: int = 0
+    out: str | Path, *, base: str | Path = BOOTSTRAP, problems: int | Sequence[int] = PROBLEMS, heldout: int = 160, seed: int = 0
 ) -> EvolutionConfig:
     """Writes the problem files of an evolution of nano into its folder, and gives its settings.
 

@@ -82,7 +82,8 @@ class Rounds:
             yield stage(f"search-{at + 1}", f"search the unsolved again, {rollouts} rollouts", left, self._search, round_, at)
         yield stage("extract", "extract solutions and pairs", 0, self._extract, round_)
         yield stage("policy", "train the policy from the base", 0, self._policy, round_)
-        yield stage("heldout-search", f"search {held} held-out problems alike", held, self._search_heldout, round_)
+        alike = round_.search.replace(**self._config.heldout_search)
+        yield stage("heldout-search", f"search {held} held-out problems, {_said(alike)}", held, self._search_heldout, alike)
         yield stage("heldout-extract", "extract their pairs", 0, self._extract_heldout, round_)
         yield stage("ppm", "train the PPM from the policy", 0, self._ppm, round_)
         yield stage("greedy", "measure the policy, greedy", held, self._measure_greedy, "policy")
@@ -179,10 +180,9 @@ class Rounds:
         measured = heldout if self._record(stage, "heldout-extract")["pairs"] else None
         return self._trained(stage, "ppm", pairs, str(folder / "policy"), config, measured)
 
-    def _search_heldout(self, stage: Stage, round_: RoundConfig) -> Record:
-        return self._searched(
-            stage, self._heldout.problems, self._heldout, round_.search, seed_of(self._config, stage.round, _HELDOUT)
-        )
+    def _search_heldout(self, stage: Stage, search: SearchConfig) -> Record:
+        seed = seed_of(self._config, stage.round, _HELDOUT)
+        return self._searched(stage, self._heldout.problems, self._heldout, search, seed)
 
     def _extract_heldout(self, stage: Stage, round_: RoundConfig) -> Record:
         folder = self._folder(stage)
