@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny_models
+import torch
 from stored_trees import result, right, stored, wrong
 from trainings import losses, write
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -143,3 +144,23 @@ def test_two_processes_train_what_one_does(folder: Path, tmp_path: Path) -> None
     for part in ("policy", "ppm"):
         first, second = losses(tmp_path / "one" / part), losses(tmp_path / "two" / part)
         assert len(first) == 4 and second == [pytest.approx(loss, rel=1e-5) for loss in first]
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_model_in_parts_trains_as_a_whole_one(folder: Path, tmp_path: Path, version: str) -> None:
+    """FSDP, which accelerate leaves out on CPUs, of one process: whoever has one GPU can run this."""
+    common = ["--policy", str(folder / "qwen2"), "--batch", "4", "--epochs", "2", "--learning-rate", "0.001", "--fp32"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", version, "--num_processes", "1"]
+    for kind, data in (("policy", "sft"), ("ppm", "pairs")):
+        command = [f"train-{kind}", str(folder / f"{data}.jsonl"), *common, "--out"]
+        parts, whole = tmp_path / f"{kind} in parts", tmp_path / kind
+        done = subprocess.run([*launch, "--module", "rstar_fast.cli", *command, str(parts)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert run(*command, whole).exit_code == 0
+        assert losses(parts) == [pytest.approx(loss, rel=1e-3) for loss in losses(whole)]
+        model = AutoModelForCausalLM if kind == "policy" else AutoModelForSequenceClassification
+        found, expected = (model.from_pretrained(path).state_dict() for path in (parts, whole))
+        assert set(found) == set(expected)
+        assert all(torch.allclose(found[name], weight, atol=1e-3) for name, weight in expected.items())
