@@ -168,7 +168,8 @@ class EvolutionConfig(Mapped):
         self._take(evaluation=EvaluationConfig)
         if not isinstance(self.heldout_search, Mapping) or {"annotation", "seed"} & set(self.heldout_search):
             raise InvalidInput(
-                f"heldout_search is {self.heldout_search!r}: give a mapping of search settings other than annotation and seed, which are the round's"
+                f"heldout_search is {self.heldout_search!r}: give a mapping of search settings other than annotation and seed, "
+                "which are the round's"
             )
         for round_ in self.rounds:
             round_.search.replace(**self.heldout_search)

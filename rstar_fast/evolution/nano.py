@@ -22,7 +22,7 @@ from rstar_fast.types import InvalidInput
 
 FOLDER = "problems"  # in the evolution's, for its files
 _MADE = "made.json"  # written last
-# A round that learns from more problems than all before it together goes on where these have come to an end.
+# More from round to round: what a policy has learned from some, only many more different ones improve.
 PROBLEMS: Sequence[int] = (700, 1400, 2100, 2800)
 # Most problems, of those trained on and those measured on, are where the bootstrap policy sometimes succeeds.
 _TRAIN_LEVELS = (1, 2, 3, *(4,) * 16, 5)
@@ -37,8 +37,8 @@ def nano_evolution(
     Args:
       out: the evolution's folder.
       base: the bootstrap policy, from which every round trains; by default the one shipped.
-      problems: that each round searches, >= 1, one number or one for each round. Every round has others, and learns from those of
-        the rounds before as well: so small a policy needs many different problems more than many solutions.
+      problems: that each round searches, >= 1, one number or one for each round; PROBLEMS by default. Every round has others, and learns
+        from those of the rounds before as well: so small a policy needs many different problems more than many solutions.
       heldout: problems to measure on, >= 1; most of them of level 4, where most is to be learned.
       seed: of the problems, and of all that is drawn.
 

@@ -3,7 +3,7 @@
     round-k/search, search-2 ...     run folders: the training problems, then those that are unsolved, with more rollouts
     round-k/data                     what is extracted from them
     round-k/policy                   trained on it from the base
-    round-k/heldout-search, -data    the same of held-out problems: what the PPM's accuracy is measured on
+    round-k/heldout-search, -data    the same of held-out problems, but for `heldout_search`: what the PPM's accuracy is measured on
     round-k/ppm                      trained on the pairs from the policy
     round-k/control                  the previous policy, trained on the previous data for as many updates
     round-k/greedy, samples, evaluation, control-greedy, control-evaluation
