@@ -172,7 +172,7 @@ class EvolutionConfig(Mapped):
                 "which are the round's"
             )
         for round_ in self.rounds:
-            round_.search.replace(**self.heldout_search)
+            self.heldout_search_of(round_)
         check_flag("control", self.control)
         if self.engine not in ("transformers", "vllm"):
             raise InvalidInput(f"engine is {self.engine!r}: give 'transformers' or 'vllm'")
@@ -185,6 +185,10 @@ class EvolutionConfig(Mapped):
     def problem_files(self) -> tuple[str, ...]:
         """The file of training problems of each round."""
         return tuple(round_.problems or self.problems for round_ in self.rounds)
+
+    def heldout_search_of(self, round_: RoundConfig) -> SearchConfig:
+        """How a round searches for held-out pairs."""
+        return round_.search.replace(**self.heldout_search)
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Self:

@@ -106,7 +106,7 @@ def plan_of(config: EvolutionConfig) -> Plan:
             unsolved = round(stage.problems * _UNSOLVED**again)
             tokens, steps, disk = _search(unsolved, round_.again[again - 1], round_.search)
         elif stage.problems:
-            search = round_.search.replace(**config.heldout_search) if stage.name == "heldout-search" else round_.search
+            search = config.heldout_search_of(round_) if stage.name == "heldout-search" else round_.search
             tokens, steps, disk = _search(stage.problems, search.rollouts, search)
         planned.append(PlannedStage(stage.round, stage.name, stage.says, tokens, trained, steps, disk, states))
     return Plan(tuple(planned))

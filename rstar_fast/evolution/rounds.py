@@ -82,7 +82,7 @@ class Rounds:
             yield stage(f"search-{at + 1}", f"search the unsolved again, {rollouts} rollouts", left, self._search, round_, at)
         yield stage("extract", "extract solutions and pairs", 0, self._extract, round_)
         yield stage("policy", "train the policy from the base", 0, self._policy, round_)
-        alike = round_.search.replace(**self._config.heldout_search)
+        alike = self._config.heldout_search_of(round_)
         yield stage("heldout-search", f"search {held} held-out problems, {_said(alike)}", held, self._search_heldout, alike)
         yield stage("heldout-extract", "extract their pairs", 0, self._extract_heldout, round_)
         yield stage("ppm", "train the PPM from the policy", 0, self._ppm, round_)
