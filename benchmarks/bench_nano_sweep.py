@@ -20,7 +20,6 @@ from rstar_fast.evaluation.sweeping import STRATEGIES, Cell, all_tables, matches
 from rstar_fast.evaluation.tables import points_with_interval
 from rstar_fast.nano import generate
 from rstar_fast.storage import ProblemFile
-from rstar_fast.types import AnswerKey
 
 _LEVELS = (4, 4, 4, 5)  # where greedy is right on less than 60%
 _ADAPTIVE = ("best_of_n", "self_consistency", "mcts")
@@ -29,12 +28,7 @@ _RIVAL = "best_of_n"  # once more at twice the largest budget: a tree search may
 
 def held_out(count: int, seed: int) -> ProblemFile:
     """Problems that no training has seen, with their levels and families."""
-    records = generate("heldout", count, seed, levels=_LEVELS)
-    return ProblemFile(
-        tuple(record.problem for record in records),
-        AnswerKey({record.problem.id: record.answer for record in records}),
-        labels={record.problem.id: {"level": str(record.level), "type": record.family} for record in records},
-    )
+    return bench.problem_file(generate("heldout", count, seed, levels=_LEVELS))
 
 
 def adaptive_ends(given: ProblemFile, out: Path, strategies: list[str], rollouts: int, **settings: Any) -> list[dict[str, Any]]:

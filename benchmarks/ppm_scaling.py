@@ -10,52 +10,33 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from bench import write
+from bench import problem_file, write
 
 import rstar_fast
 from rstar_fast import nano
 from rstar_fast.config import Annotation, PpmTrainingConfig, SearchConfig
 from rstar_fast.evaluation import wilson
 from rstar_fast.evolution import measuring
-from rstar_fast.nano import WORKED_LEVELS, Record, generate
+from rstar_fast.nano import WORKED_LEVELS, generate
 from rstar_fast.storage import ProblemFile
-from rstar_fast.types import AnswerKey, Finished, ProgressEvent
 
 _PARTS = (16, 4, 1)  # the training problems divided by these, the smaller sets in the larger
 _SAMPLES = 16
 _LEVEL = WORKED_LEVELS[-1]
 
 
-def file_of(records: Sequence[Record]) -> ProblemFile:
-    """Records as what is read from a file of them."""
-    return ProblemFile(tuple(record.problem for record in records), AnswerKey({record.problem.id: record.answer for record in records}))
-
-
 def searched(given: ProblemFile, search: SearchConfig, run: Path, policy: str) -> int:
     """Searches problems into a run folder; how many have a right trajectory."""
-    answers = {problem.id: given.answers[problem.id] for problem in given.problems}
     _, outcomes = measuring.searched(
-        given.problems, policy=policy, ppm="nano", config=search, answers=answers, run_dir=run, progress=_shown(run.name)
+        given.problems, policy=policy, ppm="nano", config=search, answers=given.answers, run_dir=run, progress=None
     )
-    return sum(outcome.solved for outcome in outcomes.values())
-
-
-def _shown(name: str) -> Any:
-    done = 0
-
-    def show(event: ProgressEvent) -> None:
-        nonlocal done
-        if isinstance(event, Finished):
-            done += 1
-            if done % 100 == 0:
-                print(f"{name}: {done} problems", flush=True)
-
-    return show
+    solved = sum(outcome.solved for outcome in outcomes.values())
+    print(f"{run.name}: {solved} of {len(given.problems)} problems solved", flush=True)
+    return solved
 
 
 def chosen(given: ProblemFile, policy: str, ppm: Path, search: SearchConfig, run: Path) -> dict[str, Any]:
@@ -91,16 +72,15 @@ def main() -> None:
         seed=given.seed,
     )
     train = generate("train", given.problems, given.seed, levels=(_LEVEL,))
-    held = file_of(generate("heldout", given.heldout, given.seed, levels=(_LEVEL,)))
+    held = problem_file(generate("heldout", given.heldout, given.seed, levels=(_LEVEL,)))
     ends = [given.problems // part for part in _PARTS]
     runs = [given.out / f"train-{end}" for end in ends]
     solved = {}
     for run, begin, end in zip(runs, [0, *ends], ends, strict=False):
-        solved[run.name] = searched(file_of(train[begin:end]), search, run, given.policy)
+        solved[run.name] = searched(problem_file(train[begin:end]), search, run, given.policy)
     solved["heldout"] = searched(held, search, given.out / "heldout", given.policy)
     rstar_fast.extract(given.out / "heldout", given.out / "heldout-data")
     heldout = given.out / "heldout-data" / "pairs.parquet"
-    policy = str(nano.POLICY) if given.policy == "nano" else given.policy
     inference = dataclasses.replace(search, annotation=Annotation.INFERENCE, first_play_urgency=0.0)
     rows = []
     for at, end in enumerate(ends):
@@ -111,10 +91,10 @@ def main() -> None:
                 learning_rate=usual.learning_rate * rate, muon_learning_rate=usual.muon_learning_rate * rate, epochs=given.epochs
             )
             ppm = given.out / f"ppm-{end}-{rate:g}"
-            rstar_fast.train_ppm(data / "pairs.parquet", ppm, policy=policy, heldout=heldout, config=config)
+            rstar_fast.train_ppm(data / "pairs.parquet", ppm, policy=given.policy, heldout=heldout, config=config)
             told = measuring.training(ppm)
             row = {"problems": end, "pairs": extracted.pairs, "rate": rate, "updates": told["updates"], "loss": told["loss"]}
-            row |= {"heldout_pairs": told["evaluation"]["pairs"], "chosen": chosen(held, policy, ppm, inference, given.out / "samples")}
+            row |= {"heldout_pairs": told["evaluation"]["pairs"], "chosen": chosen(held, given.policy, ppm, inference, given.out / "samples")}
             rows.append(row)
             print(end, extracted.pairs, rate, row["heldout_pairs"]["all"], row["chosen"], flush=True)
     settings = {**vars(given), "out": ""}
