@@ -33,7 +33,8 @@ END_OF_ANSWER = "<end_of_answer>"
 STOPS: tuple[str, ...] = (END_OF_STEP, END_OF_CODE, END_OF_ANSWER)
 MARKERS: tuple[str, ...] = (CODE, END_OF_STEP, END_OF_CODE, OUTPUT, END_OF_OUTPUT, ANSWER, END_OF_ANSWER)
 
-USER = "<|user|>:\n"  # the first line of a prompt
+_SPEAKER = "<|user|>"
+USER = f"{_SPEAKER}:\n"  # the first line of a prompt
 _PROMPT = USER + "{}\n<|assistant|>: Let's think step by step and solve the problem with code."
 _BOXED = "\\boxed{"
 _MARKER = re.compile("|".join(map(re.escape, MARKERS)))
@@ -67,6 +68,15 @@ def prompt(partial: Partial) -> str:
 def prompt_of(question: str) -> str:
     """The prompt of a question with nothing solved yet."""
     return _PROMPT.format(question)
+
+
+def read_back(partial: Partial) -> tuple[str, str]:
+    """What a PPM of the kind "channel" reads: the solution so far up to where the user speaks, and the question, which stands behind it.
+
+    A user who speaks in the solution is no user.
+    """
+    solution = partial.solution.replace(_SPEAKER, f"[{_SPEAKER[2:-2]}]")
+    return f"{solution}\n{USER}", partial.problem.question
 
 
 def without_surrogates(text: str) -> str:

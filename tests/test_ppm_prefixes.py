@@ -53,15 +53,15 @@ class Pool:
         scores: dict[Sequence, float] = {}
         while True:
             for sequence, end in ends.items():
-                if sequence not in scores and (score := self.prefixes.score(end)) is not None:
-                    scores[sequence] = score
+                if sequence not in scores and (values := self.prefixes.values(end, 1)) is not None:
+                    scores[sequence] = values.item()
             waiting = [sequence for sequence in ends if sequence not in scores]
             if not waiting:
                 break
             runs = self.prefixes.plan([ends[sequence] for sequence in waiting], most)
             assert runs and sum(len(run.tokens) for run in runs) <= most and len(set(runs)) == len(runs)
             for run in runs:
-                assert run.scores is None and run.parent is not None
+                assert run.values is None and run.parent is not None
                 assert run.parent.parent is None or run.parent.slots is not None
             # Of the roots' children, by whom they are known.
             problem_of = {ends[sequence].path()[0]: sequence[0] for sequence in ends}
@@ -118,7 +118,7 @@ def test_what_is_forgotten_or_given_up_frees_its_pages(
         if data.draw(st.booleans(), "a pass that fails"):
             problem, tokens = batch[0]
             end = pool.prefixes.insert(problem, np.array(tokens, np.int32))
-            if pool.prefixes.score(end) is None:
+            if pool.prefixes.values(end, 1) is None:
                 pool.prefixes.discard(pool.prefixes.plan([end], most))
             pool.prefixes.prune([end])
             pool.check()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
@@ -57,6 +57,11 @@ def load_model(
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
         raise InvalidInput(f"the {noun} cannot go to device {device!r} ({_sentence(error)}): give another device") from None
+
+
+def load_config(name: str, noun: str) -> PretrainedConfig:
+    """What a checkpoint's config.json says; errors as `load_model`."""
+    return _loaded(AutoConfig.from_pretrained, name, noun)
 
 
 def load_tokenizer(name: str, noun: str) -> PreTrainedTokenizerBase:

@@ -17,7 +17,7 @@ def load_scorer(name: str | Path, **settings: Any) -> Scorer:
     Args:
       name: "nano"; "vllm:NAME"; "http://..." or "https://..." of a server that classifies; otherwise a checkpoint's folder or
         hub name.
-      **settings: of the scorer's class, e.g. device="cpu"; see PpmScorer, VllmScorer and HttpScorer.
+      **settings: of the scorer's class, e.g. device="cpu"; see PpmScorer, ChannelScorer, VllmScorer and HttpScorer.
 
     Raises:
       InvalidInput: there is no such checkpoint, or it is no PPM, or a setting is unknown.
@@ -31,11 +31,13 @@ def load_scorer(name: str | Path, **settings: Any) -> Scorer:
 
         opened, name = VllmScorer.from_pretrained, str(name).removeprefix(_VLLM)
     else:
+        from rstar_fast.ppm.channel import ChannelScorer
+        from rstar_fast.ppm.model import reads_back
         from rstar_fast.ppm.scorer import PpmScorer
 
-        opened = PpmScorer.from_pretrained
         if name == "nano":
             from rstar_fast.nano import PPM as name
+        opened = ChannelScorer.from_pretrained if reads_back(str(name)) else PpmScorer.from_pretrained
     try:
         return opened(str(name), **settings)
     except TypeError as error:  # a keyword the class does not know

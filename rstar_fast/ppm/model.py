@@ -1,8 +1,9 @@
 """The PPM as a checkpoint: making one from a policy, saving, loading.
 
-It is a Hugging Face sequence-classification model with one label, so that vLLM, transformers and TRL load it as it is. The
-scale of its score stands in config.json as `ppm_scale`. So does `ppm_bias`, which is added to the logit: a head of transformers has
-none, but the reference's does (see convert.py). It cancels in preferences.
+It is a Hugging Face sequence-classification model with one label, so that vLLM, transformers and TRL load it as it is; or, where
+config.json has the `ppm_kind` "channel", a causal language model that reads questions back (channel.py). The scale of its score
+stands in config.json as `ppm_scale`. So does `ppm_bias`, which is added to the logit: a head of transformers has none, but the
+reference's does (see convert.py). It cancels in preferences.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from rstar_fast.policies.checkpoint import load_model, quiet
+from rstar_fast.policies.checkpoint import load_config, load_model, quiet
 from rstar_fast.policies.saving import replaced
 from rstar_fast.types import InvalidInput
 
@@ -39,7 +40,7 @@ def from_policy(
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.normal_(0.0, model.config.hidden_size**-0.5, generator=generator)
-    model.config.ppm_scale = float(scale)
+    model.config.ppm_kind, model.config.ppm_scale = "head", float(scale)
     model.config.pad_token_id = model.config.pad_token_id if model.config.pad_token_id is not None else 0
     return model
 
@@ -54,6 +55,26 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype | None = No
     scale_of(model)
     bias_in(model.config)
     return model
+
+
+def load_channel(name: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Loads a PPM that reads the question back; see channel.py.
+
+    Raises:
+      InvalidInput: the checkpoint is missing or unreadable, no causal language model, or one whose logits are more than its head's.
+    """
+    model = load_model(AutoModelForCausalLM, name, "PPM", device, dtype)
+    for setting in ("logit_scale", "logits_scaling", "final_logit_softcapping"):
+        if getattr(model.config, setting, None) not in (None, 1, 1.0):
+            raise InvalidInput(f"the PPM {name!r} changes the logits of its head ({setting}): give one of another architecture, such as Qwen2 or Llama")
+    scale_of(model)
+    bias_in(model.config)
+    return model
+
+
+def reads_back(name: str) -> bool:
+    """Whether a checkpoint is a PPM of the kind "channel": `ppm_kind` in its config.json says so. Errors as `load`."""
+    return getattr(load_config(name, "PPM"), "ppm_kind", "head") == "channel"
 
 
 def scale_of(model: PreTrainedModel) -> float:

@@ -1,6 +1,6 @@
 """Which tokens of which problems have been computed, and where their keys and values lie: a prefix tree of token ids a problem.
 
-    question --- step --- step      tokens without a branch between them are a Run; each has a slot in a pool, and a score
+    question --- step --- step      tokens without a branch between them are a Run; each has a slot in a pool, and a value
             `--- step --- step      slots lie in pages; a run begins in what is left of its parent's last page, or in a new one
 
 Nothing here knows a model: `plan` says what to compute next, `commit` takes what came of it.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,9 @@ class Run:
       parent: what stands before; None at the root, which is empty.
       children: by their first token.
       slots: [n] int32, where keys and values lie; None while they are not computed. What stands before a computed run is computed.
-      scores: [n] float32, the PPM's at each token.
+      values: [n] float32, what the PPM makes of each token.
+      asked: whose last tokens, so many, a score is made of.
+      last: what the PPM keeps of the last token, where tokens that are asked for follow in another run.
     """
 
     tokens: np.ndarray
@@ -36,7 +39,9 @@ class Run:
     parent: Run | None
     children: dict[int, Run] = field(default_factory=dict)
     slots: np.ndarray | None = None
-    scores: np.ndarray | None = None
+    values: np.ndarray | None = None
+    asked: int = 0
+    last: Any = None
 
     @property
     def end(self) -> int:
@@ -76,11 +81,38 @@ class Prefixes:
         """Of which something is known."""
         return list(self._roots)
 
-    def insert(self, problem: str, tokens: np.ndarray) -> Run:
+    def insert(self, problem: str, tokens: np.ndarray, asked: int = 1) -> Run:
         """The run that ends with the last of these tokens, [n] int32, n >= 1; made, uncomputed, where it is not there.
 
         Runs are split where tokens part, which leaves their ends as they are.
+
+        Args:
+          asked: so many of the last tokens make up the score, 1 to n.
         """
+        end = self._end(problem, tokens)
+        run: Run | None = end
+        while run is not None and asked > 0:
+            run.asked = max(run.asked, min(asked, len(run.tokens)))
+            asked -= len(run.tokens)
+            run = run.parent
+        return end
+
+    def values(self, end: Run, count: int) -> np.ndarray | None:
+        """The values of the last tokens up to a run's end, [count] float32, which so count as used; None while they are not computed."""
+        path = end.path()
+        if end.values is None:
+            return None
+        self._touch(path)
+        found: list[np.ndarray] = []
+        for run in reversed(path):  # what stands before a computed run is computed
+            assert run.values is not None
+            found.append(run.values[-count:])
+            count -= len(found[-1])
+            if not count:
+                break
+        return np.concatenate(found[::-1])
+
+    def _end(self, problem: str, tokens: np.ndarray) -> Run:
         run = self._roots.setdefault(problem, Run(np.empty(0, np.int32), 0, None))
         while run.end < len(tokens):
             child = run.children.get(int(tokens[run.end]))
@@ -95,18 +127,11 @@ class Prefixes:
             run = child if same == len(child.tokens) else self._split(child, same)
         return run
 
-    def score(self, end: Run) -> float | None:
-        """The PPM's at a run's last token, which so counts as used; None while it is not computed."""
-        if end.scores is None:
-            return None
-        self._touch(end.path())
-        return float(end.scores[-1])
-
     def plan(self, ends: Sequence[Run], most_tokens: int) -> list[Run]:
-        """What to compute next so that these runs have scores: uncomputed runs, parents first, `most_tokens` tokens at most.
+        """What to compute next so that these runs have values: uncomputed runs, parents first, `most_tokens` tokens at most.
 
         They have slots from now on. Where the pool is full, runs that are not needed lose theirs, least recently used first. At
-        least one run is planned if one of `ends` has no score. What is planned is to be committed, or discarded.
+        least one run is planned if one of `ends` has no value. What is planned is to be committed, or discarded.
 
         Raises:
           MemoryError: the pool holds less than one of the paths.
@@ -141,11 +166,11 @@ class Prefixes:
                 left -= len(run.tokens)
         return planned
 
-    def commit(self, planned: Sequence[Run], scores: np.ndarray) -> None:
-        """Takes the scores of all tokens of planned runs, one run after the other, [T] float32."""
+    def commit(self, planned: Sequence[Run], values: np.ndarray) -> None:
+        """Takes the values of all tokens of planned runs, one run after the other, [T] float32."""
         at = 0
         for run in planned:
-            run.scores = scores[at : at + len(run.tokens)]
+            run.values = values[at : at + len(run.tokens)]
             at += len(run.tokens)
 
     def discard(self, runs: Sequence[Run]) -> None:
@@ -176,8 +201,10 @@ class Prefixes:
         if run.slots is not None:
             before.slots, run.slots = run.slots[:at], run.slots[at:]
             self._computed[before] = None
-        if run.scores is not None:
-            before.scores, run.scores = run.scores[:at], run.scores[at:]
+        if run.values is not None:
+            before.values, run.values = run.values[:at], run.values[at:]
+        behind = len(run.tokens) - at
+        before.asked, run.asked = max(0, run.asked - behind), min(run.asked, behind)
         run.parent.children[int(before.tokens[0])] = before
         run.tokens, run.start, run.parent = run.tokens[at:], run.start + at, before
         before.children[int(run.tokens[0])] = run
@@ -237,7 +264,7 @@ class Prefixes:
             if not self._held[page]:
                 self._filled[page] = 0
                 self._free.append(page)
-        run.slots = run.scores = None
+        run.slots = run.values = None
         del self._computed[run]
         self._dropped.append(run)
 

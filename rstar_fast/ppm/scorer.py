@@ -1,13 +1,8 @@
-"""Scores partial solutions with a PPM, each token of their trees once."""
+"""Scores partial solutions with a PPM whose head values them."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -15,47 +10,21 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import kernels
-from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
-from rstar_fast.policies.decoder import Decoder
+from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.ppm import model as ppm_model
-from rstar_fast.ppm.attention import KeyValuePool, attention_over, check_model, hidden_states, packed
-from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
-from rstar_fast.ppm.scores import check_length, text_of
-from rstar_fast.types import InvalidInput, Partial, Problem
-
-_LONGEST = 32_768  # tokens of a sequence for which there is room whatever `kept_tokens` is
+from rstar_fast.ppm.prefixes import Run
+from rstar_fast.ppm.scores import text_of
+from rstar_fast.ppm.tree_scorer import TreeScorer
+from rstar_fast.types import Partial
 
 
-@dataclass(slots=True)
-class ScorerStats:
-    """What a scorer has done so far.
-
-    Attributes:
-      tokens_given: of all partial solutions, repeated ones included.
-      tokens_computed: that went through the model.
-      passes: of the model.
-    """
-
-    tokens_given: int = 0
-    tokens_computed: int = 0
-    passes: int = 0
-
-
-class PpmScorer:
+class PpmScorer(TreeScorer):
     """A `Scorer` over a sequence-classification model with one label: tanh(logit / scale) of the last token.
 
-    Partial solutions of a problem share their prefixes: the model computes each token of their tree once, and keeps its keys and
-    values for the partial solutions to come, as long as there is room.
-
     Args:
-      model: the PPM, in evaluation mode.
-      tokenizer: its tokenizer.
-      batch_tokens: tokens of a forward pass, >= 1; bounds its memory. Where memory does not do all the same, it is halved.
-      kept_tokens: whose keys and values are kept, >= 1; at least those of the longest sequence, up to 32,768 tokens.
-
-    Attributes:
-      stats: what has been done so far.
+      model, batch_tokens, kept_tokens: as `TreeScorer`.
+      tokenizer: the model's.
     """
 
     def __init__(
@@ -66,22 +35,7 @@ class PpmScorer:
         batch_tokens: int = 16_384,
         kept_tokens: int = 131_072,
     ) -> None:
-        for name, number in (("batch_tokens", batch_tokens), ("kept_tokens", kept_tokens)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise InvalidInput(f"{name} is {number!r}: give an integer >= 1")
-        check_model(model)
-        self._decoder = Decoder.of(model)
-        self._model, self._tokenizer, self._batch_tokens = model, PieceTokenizer(tokenizer), batch_tokens
-        self._scale, self._context = ppm_model.scale_of(model), context_tokens(model)
-        self._bias = torch.full((1,), ppm_model.bias_in(model.config), device=model.device)
-        if model.score.bias is not None:
-            self._bias += model.score.bias.detach().float()
-        pages = math.ceil(max(kept_tokens, min(self._context, _LONGEST)) / PAGE_TOKENS)
-        self._context = min(self._context, pages * PAGE_TOKENS)
-        self._prefixes, self._pool = Prefixes(pages), KeyValuePool(pages, PAGE_TOKENS)
-        self._thread = ThreadPoolExecutor(1, "rstar_fast.ppm")
-        self.stats = ScorerStats()
-        self._computed: Counter[str] = Counter()  # tokens that went through the model, by problem
+        super().__init__(model, _LastToken(model, tokenizer), batch_tokens=batch_tokens, kept_tokens=kept_tokens)
 
     @classmethod
     def from_pretrained(
@@ -97,104 +51,25 @@ class PpmScorer:
         model, tokenizer = ppm_model.load(name, device=device, dtype=dtype), load_tokenizer(name, "PPM")
         return cls(model, tokenizer, batch_tokens=batch_tokens, kept_tokens=kept_tokens)
 
-    async def score(self, partials: Sequence[Partial]) -> np.ndarray:
-        """Scores partial solutions with the PPM (rStar-Math, section 3.3).
 
-        Args:
-          partials: B partial solutions, of any problems; what they share is computed once.
+class _LastToken:
+    """The `Reading` of a value head."""
 
-        Returns:
-          [B] float32 in (-1, 1), in the order given.
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._weight, self._tokenizer = model.score.weight, PieceTokenizer(tokenizer)
+        self._scale = ppm_model.scale_of(model)
+        self._bias = torch.full((1,), ppm_model.bias_in(model.config), device=model.device)
+        if model.score.bias is not None:
+            self._bias += model.score.bias.detach().float()
 
-        Raises:
-          PartialTooLong: a partial exceeds the model's context; names the problem and both lengths.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(partials))
+    def tokens(self, partials: Sequence[Partial]) -> list[tuple[np.ndarray, int]]:
+        """Those of each text as a whole, as where tokens end depends on what follows."""
+        return [(ids, 1) for ids in self._tokenizer([text_of(partial) for partial in partials])]
 
-    def release(self, problem: Problem) -> None:
-        """Frees what is kept of a problem, when what has been asked for is done. Should more of it come, it is computed anew."""
-        self._thread.submit(self._forget, problem.id)
+    def values(self, hidden: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
+        """The scores of all partial solutions that could end here: another may."""
+        every = torch.arange(len(hidden), device=hidden.device)
+        return kernels.value_head(hidden, every, self._weight[0], self._scale, self._bias)
 
-    def tokens_of(self, problem: Problem) -> int:
-        """How many tokens of a problem went through the model since it was last released."""
-        return self._computed[problem.id]
-
-    def _forget(self, problem_id: str) -> None:
-        self._prefixes.forget(problem_id)
-        self._computed.pop(problem_id, None)
-
-    async def aclose(self) -> None:
-        """Ends the thread, and frees what is kept."""
-        await asyncio.to_thread(self._thread.shutdown)
-        self._pool.free()
-
-    @torch.inference_mode()
-    def _score(self, partials: list[Partial]) -> np.ndarray:
-        distinct = list(dict.fromkeys(partials))
-        tokens = self._tokens(distinct)
-        # Parents before children, and siblings side by side: a pass that is cut takes whole subtrees.
-        order = sorted(range(len(distinct)), key=lambda at: (distinct[at].problem.id, distinct[at].solution))
-        ends = {at: self._prefixes.insert(distinct[at].problem.id, tokens[at]) for at in order}
-        problem_of = {_root(ends[at]): distinct[at].problem.id for at in order}
-        self.stats.tokens_given += sum(map(len, tokens))
-        scores: dict[Partial, float] = {}
-        waiting = list(order)
-        try:
-            while True:
-                unscored = []
-                for at in waiting:
-                    score = self._prefixes.score(ends[at])
-                    if score is None:
-                        unscored.append(at)
-                    else:
-                        scores[distinct[at]] = score
-                waiting = unscored
-                if not waiting:
-                    break
-                self._compute(self._prefixes.plan([ends[at] for at in waiting], self._batch_tokens), problem_of)
-        finally:
-            self._prefixes.prune(list(ends.values()))
-        return np.array([scores[partial] for partial in partials], np.float32)
-
-    def _tokens(self, partials: list[Partial]) -> list[np.ndarray]:
-        """Each partial solution's, [n] int32: those of its text as a whole, as where tokens end depends on what follows."""
-        tokens = self._tokenizer([text_of(partial) for partial in partials])
-        for partial, ids in zip(partials, tokens, strict=True):
-            check_length(partial, len(ids), self._context)
-        return tokens
-
-    def _compute(self, runs: list[Run], problem_of: Mapping[Run, str]) -> None:
-        """One pass over planned runs; where memory does not do for it, nothing has happened but that passes are smaller now."""
-        try:
-            self._prefixes.commit(runs, self._forward(runs))
-            for run in runs:
-                self._computed[problem_of[_root(run)]] += len(run.tokens)
-        except BaseException as error:
-            self._prefixes.discard(runs)
-            count = sum(len(run.tokens) for run in runs)
-            if not isinstance(error, torch.OutOfMemoryError) or count == 1:
-                raise
-            self._batch_tokens = max(1, min(self._batch_tokens, count) // 2)
-            torch.cuda.empty_cache()
-
-    def _forward(self, runs: list[Run]) -> np.ndarray:
-        """The scores of all tokens of planned runs, [T] float32."""
-        device = self._model.device
-        tokens = torch.from_numpy(np.concatenate([run.tokens for run in runs])).to(device, torch.int64)
-        tree = packed(runs).to(device)
-        if self._decoder is not None:
-            hidden = self._decoder(tokens, tree.positions(), attention_over(tree, self._pool))
-        else:
-            hidden = hidden_states(self._model, tokens, tree, self._pool)
-        every = torch.arange(len(tokens), device=device)
-        scores = kernels.value_head(hidden, every, self._model.score.weight[0], self._scale, self._bias)
-        self.stats.passes += 1
-        self.stats.tokens_computed += len(tokens)
-        return scores.cpu().numpy()
-
-
-def _root(run: Run) -> Run:
-    """Where the tree of a run's problem begins."""
-    while run.parent is not None:
-        run = run.parent
-    return run
+    def score(self, values: np.ndarray) -> float:
+        return float(values[0])
