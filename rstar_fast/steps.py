@@ -70,6 +70,13 @@ def prompt_of(question: str) -> str:
     return _PROMPT.format(question)
 
 
+def taken_apart(prompt: str) -> tuple[str, str] | None:
+    """The question of a prompt, and the solution so far; None where it is no prompt of ours."""
+    before, behind = _PROMPT.split("{}")
+    question, found, solution = prompt.removeprefix(before).partition(behind)
+    return (question, solution) if found and prompt.startswith(before) else None
+
+
 def read_back(partial: Partial) -> tuple[str, str]:
     """What a PPM of the kind "channel" reads: the solution so far up to where the user speaks, and the question, which stands behind it.
 

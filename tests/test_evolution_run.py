@@ -394,6 +394,29 @@ def test_a_policy_that_diverges_goes_on_with_a_lower_rate(undisturbed: tuple[Pat
     assert not list((out / "round-1").glob(".policy*"))
 
 
+@pytest.mark.parametrize("launcher", [[], [sys.executable]])
+def test_a_ppm_that_reads_questions_back_learns_from_the_solutions_too(
+    undisturbed: tuple[Path, Path], tmp_path: Path, launcher: list[str]
+) -> None:
+    files, whole = undisturbed
+    out = as_far_as(whole, tmp_path / "e", *LEARNED[:-1])
+    settings = settings_in(files)
+    settings["ppm_training"] |= {"kind": "channel", "bias": 7.0, "scale": 500.0, "calibration_weight": 0.1}
+    settings |= {"ppm_base": settings["base"], "launcher": launcher}
+    done = goes_on(settings, out, "ppm" if launcher else "evaluation")
+    assert done[0] == "ppm" and set(done) <= {"ppm", "greedy", "samples", "evaluation"}
+    ppm = out / "round-1" / "ppm"
+    told, log = json.loads((ppm / "training.json").read_text()), json.loads((ppm / "log.jsonl").read_text().splitlines()[0])
+    data = {name: pq.read_table(out / "round-1" / "data" / f"{name}.parquet") for name in ("pairs", "sft")}
+    assert (told["policy"], told["kind"]) == (settings["base"], "channel")
+    assert log["groups"] == len(set(data["pairs"]["group"].to_pylist())) + data["sft"].num_rows
+    model = AutoModelForCausalLM.from_pretrained(ppm)
+    assert (model.config.ppm_kind, model.config.ppm_bias) == ("channel", 7.0)
+    if not launcher:
+        scores = {node.q for result in load_run(out / "round-1" / "evaluation") for node in result.tree if node.parent is not None}
+        assert len(scores) > 3 and max(scores) < 0  # of a PPM to which this base, with its noise, makes every question unlikely
+
+
 @pytest.mark.parametrize("name", ["greedy", "samples"])
 def test_a_measurement_that_was_killed_goes_on(undisturbed: tuple[Path, Path], tmp_path: Path, name: str) -> None:
     files, whole = undisturbed

@@ -75,6 +75,8 @@ def train_ppm(
     out: _Out,
     policy: _Policy = "nano",
     heldout: Annotated[Path | None, typer.Option(help="Pairs of other problems, to measure the PPM on.")] = None,
+    kind: Annotated[str | None, typer.Option(help="head, or channel: how likely the question is, given the solution.")] = None,
+    solutions: Annotated[Path | None, typer.Option(help="Right solutions, from which a channel learns to read questions back.")] = None,
     config: _Config = None,
     learning_rate: _Rate = None,
     epochs: _Epochs = None,
@@ -97,7 +99,9 @@ def train_ppm(
     from rstar_fast.training.ppm import train_ppm
 
     try:
-        found = train_ppm(data, out, policy=policy, heldout=heldout, config=settings, progress=ProgressLine())
+        found = train_ppm(
+            data, out, policy=policy, heldout=heldout, solutions=solutions, config=settings, progress=ProgressLine()
+        )
     except KeyboardInterrupt:
         _interrupted(out)
     if _is_main():

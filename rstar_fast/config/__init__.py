@@ -4,7 +4,7 @@ from rstar_fast.config.extraction import DataFormat, Difficulty, ExtractionConfi
 from rstar_fast.config.sandbox import Require, SandboxConfig
 from rstar_fast.config.search import Annotation, Behaviour, Choice, SearchConfig
 from rstar_fast.config.strategies import Aggregate, Budget, Strategy
-from rstar_fast.config.training import Optimizer, PolicyTrainingConfig, PpmTrainingConfig, Schedule
+from rstar_fast.config.training import Optimizer, PolicyTrainingConfig, PpmKind, PpmTrainingConfig, Schedule
 
 __all__ = [
     "Aggregate",
@@ -18,6 +18,7 @@ __all__ = [
     "Mix",
     "Optimizer",
     "PolicyTrainingConfig",
+    "PpmKind",
     "PpmTrainingConfig",
     "Require",
     "SandboxConfig",

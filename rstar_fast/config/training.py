@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
-from rstar_fast.config.base import Mapped, check_flag, check_integer, check_real
+from rstar_fast.config.base import Mapped, check_flag, check_integer, check_real, is_real
 from rstar_fast.types import InvalidInput
 
 
@@ -116,6 +117,13 @@ class PolicyTrainingConfig(_TrainingConfig):
             check_flag(name, getattr(self, name))
 
 
+class PpmKind(enum.Enum):
+    """What the reward r of a PPM is."""
+
+    HEAD = "head"  # a linear head over the last token's hidden state, as in rStar-Math
+    CHANNEL = "channel"  # log p(question | solution) of a causal language model, see ppm/channel.py
+
+
 @dataclass(frozen=True, kw_only=True)
 class PpmTrainingConfig(_TrainingConfig):
     """How a PPM is trained. The defaults are those of microsoft/rStar's training script (its README, branch rStar-math).
@@ -126,7 +134,11 @@ class PpmTrainingConfig(_TrainingConfig):
       batch: groups an update learns from, over all devices, >= 1. The reference has 512 pairs, and a group up to 4.
       batch_tokens: tokens that a device computes at a time, shared ones counted once, >= 1: bounds its memory, and changes no
         result. A group stays whole.
-      scale: score = tanh(logit / scale), > 0.
+      kind: what the reward is; also given by name, e.g. "channel".
+      scale: score = tanh((logit + bias) / scale), > 0.
+      bias: finite; of a head, which learns what to add, 0.
+      reading_weight: >= 0: of the kind "channel" weight of the cross entropy of the question's tokens, given each chosen step and each
+        solution, against the pairwise loss; without it nothing keeps the model one of language.
       calibration_weight: >= 0: weight of the cross entropy of (1 + score) / 2 against "is a chosen step", which ties the score to
         0 and the pairwise loss does not; 0 is the paper's loss.
 
@@ -138,11 +150,20 @@ class PpmTrainingConfig(_TrainingConfig):
     changes_no_result = (*_TrainingConfig.changes_no_result, "batch_tokens")
 
     batch_tokens: int = 8192
+    kind: PpmKind = PpmKind.HEAD
     scale: float = 5.0
+    bias: float = 0.0
+    reading_weight: float = 1.0
     calibration_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("batch_tokens", self.batch_tokens, 1)
+        self._take(kind=PpmKind)
         check_real("scale", self.scale, above=0.0)
+        check_real("reading_weight", self.reading_weight)
+        if not is_real(self.bias) or not math.isfinite(self.bias):
+            raise InvalidInput(f"bias is {self.bias!r}: give a finite number")
+        if self.kind is PpmKind.HEAD and self.bias:
+            raise InvalidInput(f"bias is {self.bias!r}: it is of the kind 'channel', leave it out")
         check_real("calibration_weight", self.calibration_weight)

@@ -83,7 +83,7 @@ def _check_models(config: EvolutionConfig) -> None:
     """
     require_libraries()
     models = {}
-    for policy in dict.fromkeys(name for name in (config.base, config.bootstrap) if name is not None):
+    for policy in dict.fromkeys(name for name in (config.base, config.bootstrap, config.ppm_base) if name is not None):
         load_tokenizer(policy, "policy")
         models[policy] = outline(policy)
     check_model(outline_of_ppm(config.base))

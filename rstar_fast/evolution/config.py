@@ -121,6 +121,7 @@ class EvolutionConfig(Mapped):
       heldout: file of problems with answers that no training sees; what is reported is measured on them.
       base: policy from which every round's policy is trained: a folder or hub name.
       bootstrap: policy that searches in round 1; the base by default.
+      ppm_base: checkpoint from which every round's PPM is trained; by default the round's policy.
       base_data: SFT data that the base has seen (as `extract` writes it); what the control of round 1 is trained on. Without it round 1
         has none.
       rounds: RoundConfigs, or mappings of settings; the four of the paper by default.
@@ -144,6 +145,7 @@ class EvolutionConfig(Mapped):
     heldout: str
     base: str
     bootstrap: str | None = None
+    ppm_base: str | None = None
     base_data: str | None = None
     rounds: tuple[RoundConfig, ...] = tuple(RoundConfig.from_mapping(settings) for settings in PAPER_ROUNDS)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -154,7 +156,7 @@ class EvolutionConfig(Mapped):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("problems", "heldout", "base", "bootstrap", "base_data"):
+        for name in ("problems", "heldout", "base", "bootstrap", "ppm_base", "base_data"):
             check_name(name, self)
         for name in ("problems", "heldout", "base"):
             if getattr(self, name) is None:
@@ -229,9 +231,11 @@ def seed_of(config: EvolutionConfig, round_: int, part: int) -> int:
     return (config.seed * 1_000 + round_ * 50 + part) % 2**31
 
 
-# Settings of a round that earlier versions did not have (and `heldout_search`): recorded where they are not as usual, so that what such a
+# Settings that earlier versions did not have, of a round, of its ppm_training and of the evolution: recorded where they are not as usual, so that what such a
 # version began equals the same settings now.
 _LATER = {"problems": None, "earlier": 0}
+_LATER_OF_PPM = {name: PpmTrainingConfig().to_mapping()[name] for name in ("kind", "bias", "reading_weight")}
+_LATER_OF_ALL = {"heldout_search": {}, "ppm_base": None}
 # What changes no result, or only by rounding.
 _FREE = ("launcher", "control", *PolicyTrainingConfig.changes_no_result, *PpmTrainingConfig.changes_no_result)
 # Settings by their beginning -> the stages that use them first.
@@ -245,6 +249,7 @@ _USED_BY = {
     "evaluation": ("greedy", "samples", "evaluation"),
     "bootstrap": ("search",),
     "base": ("policy",),
+    "ppm_base": ("ppm",),
     "base_data": ("control",),
     "heldout": ("heldout-search",),
     "heldout_search": ("heldout-search",),
@@ -259,12 +264,16 @@ def recorded_settings(config: EvolutionConfig, digests: Mapping[str, str]) -> di
     for round_, given in zip(rounds.values(), config.rounds, strict=True):
         round_["search"] = given.search.recorded()
         round_["again"] = {str(at): rollouts for at, rollouts in enumerate(round_["again"], 1)}
-        for name, usual in _LATER.items():
-            if round_[name] == usual:
-                del round_[name]
-    if not settings["heldout_search"]:
-        del settings["heldout_search"]
+        _without_usual(round_, _LATER)
+        _without_usual(round_["ppm_training"], _LATER_OF_PPM)
+    _without_usual(settings, _LATER_OF_ALL)
     return settings | {"launcher": list(config.launcher), "rounds": rounds, "files": dict(digests)}
+
+
+def _without_usual(settings: dict[str, Any], usual: Mapping[str, Any]) -> None:
+    for name, value in usual.items():
+        if settings[name] == value:
+            del settings[name]
 
 
 def read_settings(recorded: Mapping[str, Any]) -> EvolutionConfig:

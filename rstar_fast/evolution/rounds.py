@@ -19,14 +19,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rstar_fast.config import SearchConfig
+from rstar_fast.config import PpmKind, SearchConfig
 from rstar_fast.evolution import measuring
 from rstar_fast.evolution.config import EvolutionConfig, RoundConfig, seed_of
 from rstar_fast.evolution.stages import Record, Records, Stage
@@ -178,7 +178,8 @@ class Rounds:
         config = dataclasses.replace(round_.ppm_training, seed=seed_of(self._config, stage.round, _PPM))
         pairs, heldout = (folder / data / f"pairs.{_DATA_FORMAT}" for data in ("data", "heldout-data"))
         measured = heldout if self._record(stage, "heldout-extract")["pairs"] else None
-        return self._trained(stage, "ppm", pairs, str(folder / "policy"), config, measured)
+        files = {"heldout": measured, "solutions": self._sft(stage) if config.kind is PpmKind.CHANNEL else None}
+        return self._trained(stage, "ppm", pairs, self._config.ppm_base or str(folder / "policy"), config, files)
 
     def _search_heldout(self, stage: Stage, search: SearchConfig) -> Record:
         seed = seed_of(self._config, stage.round, _HELDOUT)
@@ -217,9 +218,16 @@ class Rounds:
 
     # --- what they share ---------------------------------------------------------------------------------------------
 
-    def _trained(self, stage: Stage, kind: str, data: Path, policy: str, config: Any, heldout: Path | None = None) -> Record:
-        """Trains in this process, or by the launcher's command, which gets the same settings in a file."""
+    def _trained(
+        self, stage: Stage, kind: str, data: Path, policy: str, config: Any, files: Mapping[str, Path | None] | None = None
+    ) -> Record:
+        """Trains in this process, or by the launcher's command, which gets the same settings in a file.
+
+        Args:
+          files: further files that the training takes, by the name of its argument, those that are not None.
+        """
         out = self._folder(stage) / stage.name
+        further = {name: file for name, file in (files or {}).items() if file is not None}
         _remove_if_told_otherwise(out, policy, data, config)
         if stage.name == "control":  # the policy's settings, which are in what is done
             mend = "give control: false, and the same command goes on without controls"
@@ -227,9 +235,8 @@ class Rounds:
             mend = f"give the round's {kind}_training a lower learning_rate, and the same command goes on"
         if not self._config.launcher:
             train: Callable[..., Any] = train_ppm if kind == "ppm" else train_policy
-            extra = {"heldout": heldout} if heldout is not None else {}
             try:
-                train(data, out, policy=policy, config=config, progress=self._updates(stage), **extra)
+                train(data, out, policy=policy, config=config, progress=self._updates(stage), **further)
             except TrainingDiverged as error:
                 raise TrainingDiverged(f"round {stage.round}, {stage.name}: {error}; here, {mend}") from error
         else:
@@ -237,7 +244,7 @@ class Rounds:
             settings.write_text(yaml.safe_dump(config.to_mapping()), "utf-8")
             command = [*self._config.launcher, "-m", "rstar_fast.cli", "train-ppm" if kind == "ppm" else "train-policy", str(data)]
             command += ["--policy", policy, "--out", str(out), "--config", str(settings)]
-            command += ["--heldout", str(heldout)] if heldout is not None else []
+            command += [word for name, file in further.items() for word in (f"--{name}", str(file))]
             if shutil.which(command[0]) is None:
                 raise InvalidInput(f"launcher {command[0]!r} cannot be started: there is no such command")
             watched = [sys.executable, "-P", "-m", "rstar_fast.evolution.launched", str(os.getpid()), *command]

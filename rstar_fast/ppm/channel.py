@@ -71,7 +71,7 @@ class _Question:
         texts = [tuple(map(steps.without_surrogates, steps.read_back(partial))) for partial in partials]
         whole = self._tokenizer([before + question for before, question in texts])
         before = self._tokenizer([before for before, _ in texts])
-        return [(ids, len(ids) - _shared(ids, first)) for ids, first in zip(whole, before, strict=True)]
+        return [(ids, len(ids) - shared_tokens(ids, first)) for ids, first in zip(whole, before, strict=True)]
 
     def values(self, hidden: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
         """log p of each token of a question; NaN elsewhere."""
@@ -100,19 +100,21 @@ class _Question:
             before[number] = state
         tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(hidden.device)
         rows = max(1, _LOGITS // self._head.weight.shape[0])
-        parts = [self._log_p(before[first : first + rows], tokens[first : first + rows]) for first in range(0, count, rows)]
+        parts = [log_p(self._head(before[first : first + rows]), tokens[first : first + rows]) for first in range(0, count, rows)]
         found[at] = torch.cat(parts)
         return found
 
     def score(self, values: np.ndarray) -> float:
         return float(scores_of([values.sum(dtype=np.float64)], self._scale, self._bias)[0])
 
-    def _log_p(self, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        logits = self._head(before).float()
-        return logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+
+def log_p(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of tokens [Q], [Q] float32, by logits [Q, V]."""
+    logits = logits.float()
+    return logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
 
 
-def _shared(a: np.ndarray, b: np.ndarray) -> int:
+def shared_tokens(a: np.ndarray, b: np.ndarray) -> int:
     """How many tokens two texts begin with alike."""
     n = min(len(a), len(b))
     differs = np.flatnonzero(a[:n] != b[:n])

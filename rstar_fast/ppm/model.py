@@ -45,6 +45,22 @@ def from_policy(
     return model
 
 
+def channel_from_policy(
+    policy: str, *, scale: float = DEFAULT_SCALE, bias: float = 0.0, dtype: torch.dtype | None = torch.float32
+) -> PreTrainedModel:
+    """A PPM that reads the question back, with all weights of a policy, or of another such PPM.
+
+    Args:
+      scale, bias: score = tanh((log p + bias) / scale), see channel.py.
+
+    Raises:
+      InvalidInput: as `load_channel`, or a number is out of range.
+    """
+    model = load_channel(policy, device="cpu", dtype=dtype)
+    model.config.ppm_kind, model.config.ppm_scale, model.config.ppm_bias = "channel", check_scale(scale), check_bias(bias)
+    return model
+
+
 def load(name: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """Loads a PPM.
 

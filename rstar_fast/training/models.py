@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from rstar_fast.config import PolicyTrainingConfig, PpmTrainingConfig
+from rstar_fast.config import PolicyTrainingConfig, PpmKind, PpmTrainingConfig
 from rstar_fast.policies.checkpoint import load_model, quiet
-from rstar_fast.ppm.model import from_policy
+from rstar_fast.ppm.model import channel_from_policy, from_policy
 from rstar_fast.training.markers import embed
 from rstar_fast.types import InvalidInput
 
@@ -65,9 +65,12 @@ def make_policy(name: str, new: list[int], *, in_half: bool = False, lora: LoraC
     return with_adapters(model, lora)
 
 
-def make_ppm(name: str, scale: float, seed: int, *, in_half: bool = False, lora: LoraConfig | None = None) -> Any:
-    """A PPM with a policy's body and a new head on the CPU; see `ppm.model.from_policy` and `make_policy`."""
-    return with_adapters(from_policy(name, scale=scale, seed=seed, dtype=torch.bfloat16 if in_half else torch.float32), lora)
+def make_ppm(name: str, config: PpmTrainingConfig, *, in_half: bool = False, lora: LoraConfig | None = None) -> Any:
+    """A PPM of a policy's weights on the CPU, with a new head where it has one; see `ppm.model` and `make_policy`."""
+    dtype = torch.bfloat16 if in_half else torch.float32
+    if config.kind is PpmKind.CHANNEL:
+        return with_adapters(channel_from_policy(name, scale=config.scale, bias=config.bias, dtype=dtype), lora)
+    return with_adapters(from_policy(name, scale=config.scale, seed=config.seed, dtype=dtype), lora)
 
 
 def in_half(arguments: TrainingArguments, config: PolicyTrainingConfig | PpmTrainingConfig) -> bool:

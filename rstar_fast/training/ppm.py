@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rstar_fast.config import PpmTrainingConfig
+from rstar_fast.config import PpmKind, PpmTrainingConfig
 from rstar_fast.training.datasets import digest
 from rstar_fast.training.folder import TrainingFolder, write_json
 from rstar_fast.training.session import require_libraries, session, settled
@@ -25,6 +25,7 @@ def train_ppm(
     *,
     policy: str = "nano",
     heldout: str | Path | None = None,
+    solutions: str | Path | None = None,
     config: PpmTrainingConfig | None = None,
     progress: TrainingProgress | None = None,
     **settings: Any,
@@ -32,7 +33,7 @@ def train_ppm(
     """Trains a PPM from a policy's checkpoint on pairs of steps that share their prefix.
 
     The loss is -(1 / (P * N)) * sum log sigmoid(r(x, y+) - r(x, y-)) over the pairs of a group, and its mean over groups
-    (kernels.pairwise_loss). A group's shared tokens are computed once. What was killed goes on as `train_policy` does.
+    (kernels.pairwise_loss), where r is what `kind` says. A group's shared tokens are computed once. What was killed goes on as `train_policy` does.
 
     Args:
       data: a .parquet or .jsonl file with a text `prompt`, `chosen` and `rejected` in each row, as `extract` writes it, or the
@@ -41,6 +42,8 @@ def train_ppm(
         AutoModelForSequenceClassification and `load_scorer` load at the end.
       policy: "nano", or folder or hub name of the causal language model whose body the PPM gets.
       heldout: pairs of problems that `data` does not have; the PPM is measured on them, and `out` gets evaluation.json.
+      solutions: right solutions, as `train_policy` takes them; only for the kind "channel", which learns to read questions back from
+        them, from whole ones and from their first steps.
       config: the settings; by default the reference's.
       progress: is told the updates done, the updates in all, and the loss of the last.
       **settings: single settings, which override config's; see PpmTrainingConfig.
@@ -59,7 +62,11 @@ def train_ppm(
     from transformers import TrainingArguments
 
     out = Path(out)
+    if solutions is not None and config.kind is not PpmKind.CHANNEL:
+        raise InvalidInput(f"solutions are for a PPM of kind 'channel', and this is to be a {config.kind.value!r}: leave them out, or set kind")
     told = {"trained": "ppm", "policy": str(policy), "data": _digest(data), **config.to_mapping()}
+    if solutions is not None:
+        told["solutions"] = _digest(solutions)
     own = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": 1,
@@ -68,7 +75,7 @@ def train_ppm(
     }
     with session(TrainingArguments, config, out, told, own) as (folder, arguments):
         if not folder.is_done:
-            _train(data, heldout, folder, arguments, str(policy), config, progress)
+            _train(data, heldout, solutions, folder, arguments, str(policy), config, progress)
         if heldout is None or arguments.process_index > 0:
             return None
         return _evaluated(out, heldout, config)
@@ -77,6 +84,7 @@ def train_ppm(
 def _train(
     data: str | Path,
     heldout: str | Path | None,
+    solutions: str | Path | None,
     folder: TrainingFolder,
     arguments: TrainingArguments,
     policy: str,
@@ -89,17 +97,20 @@ def _train(
     from rstar_fast.training import trainer as shared
     from rstar_fast.training.models import dtype_of, in_half, lora_of, make_ppm
     from rstar_fast.training.ppm_trainer import PpmTrainer
-    from rstar_fast.training.preferences import plan, read_groups
+    from rstar_fast.training.preferences import plan, read_groups, read_solutions
 
     name = str(POLICY) if policy == "nano" else policy
     tokenizer = load_tokenizer(name, "policy")
-    make = partial(make_ppm, name, config.scale, config.seed)
+    make = partial(make_ppm, name, config)
     model = make(in_half=in_half(arguments, config))
     check_model(model)
     longest = min(config.max_tokens, context_tokens(model))
-    groups, left_out = read_groups(data, tokenizer, longest)
+    groups, left_out = read_groups(data, tokenizer, longest, config.kind)
+    if solutions is not None:
+        more, too_long = read_solutions(solutions, tokenizer, longest, config.seed)
+        groups, left_out = groups + more, left_out + too_long
     if heldout is not None:  # before the hours
-        both = {group.problem for group in groups} & {group.problem for group in read_groups(heldout, tokenizer, longest)[0]}
+        both = {group.problem for group in groups} & {group.problem for group in read_groups(heldout, tokenizer, longest, config.kind)[0]}
         if both:
             raise InvalidInput(
                 f"{heldout} shares {len(both)} problems with {data}, e.g. {min(both)[:80]!r}: hold out whole problems"

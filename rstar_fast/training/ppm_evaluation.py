@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rstar_fast.config import PpmKind
 from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.ppm.attention import check_model, hidden_states
+from rstar_fast.ppm.channel import log_p
 from rstar_fast.training.preferences import Group, pack, read_groups
 
 _RESAMPLES = 2_000
@@ -57,9 +59,11 @@ def evaluate(
     Raises:
       InvalidInput: the checkpoint or the dataset is unusable.
     """
-    model, tokenizer = ppm_model.load(ppm, device=device), load_tokenizer(ppm, "PPM")
+    kind = PpmKind.CHANNEL if ppm_model.reads_back(ppm) else PpmKind.HEAD
+    load = ppm_model.load_channel if kind is PpmKind.CHANNEL else ppm_model.load
+    model, tokenizer = load(ppm, device=device), load_tokenizer(ppm, "PPM")
     check_model(model)
-    groups, left_out = read_groups(heldout, tokenizer, min(max_tokens, context_tokens(model)))
+    groups, left_out = read_groups(heldout, tokenizer, min(max_tokens, context_tokens(model)), kind)
     judged = [one for part in _cut(groups, batch_tokens) for one in _judge(model, part)]
     of_steps = [one for one in judged if not one.group.final]
     depths = sorted({one.group.depth for one in of_steps if one.group.depth is not None})
@@ -94,7 +98,12 @@ def _cut(groups: Sequence[Group], batch_tokens: int) -> list[list[Group]]:
 def _judge(model: Any, groups: Sequence[Group]) -> list[_Judged]:
     made = pack(groups).to(model.device)
     hidden = hidden_states(model, made.tokens, made.tree, None)
-    rewards = (hidden[made.ends].float() @ model.score.weight[0].float()).cpu().numpy() + ppm_model.bias_in(model.config)
+    if len(made.asked):
+        log_ps = log_p(model.get_output_embeddings()(hidden[made.before]), made.asked)
+        logits = torch.zeros(len(made.ends), device=hidden.device).index_add(0, made.branch, log_ps)
+    else:
+        logits = hidden[made.ends].float() @ model.score.weight[0].float()
+    rewards = logits.cpu().numpy() + ppm_model.bias_in(model.config)
     parts = np.split(rewards, np.cumsum([len(group.tails) for group in groups])[:-1])
     return [_Judged(group, part) for group, part in zip(groups, parts, strict=True)]
 

@@ -10,8 +10,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from rstar_fast import kernels
-from rstar_fast.config import PpmTrainingConfig
+from rstar_fast.config import PpmKind, PpmTrainingConfig
 from rstar_fast.ppm.attention import inputs
+from rstar_fast.ppm.channel import log_p
 from rstar_fast.training import trainer as shared
 from rstar_fast.training.models import with_adapters
 from rstar_fast.training.preferences import Group, Pack, pack
@@ -50,6 +51,8 @@ class PpmTrainer(shared.Watched, Trainer):
         )
         # The Trainer counts the labels of an update's packs over all devices: here a label for each group.
         self.model_accepts_loss_kwargs, self._loss_shifts_labels = True, False
+        if config.kind is PpmKind.CHANNEL:
+            return
         self._head = model.score
         # In the forward of whatever wraps the model, where it has all its weights.
         self._head.register_forward_hook(self._keep_rewards)
@@ -64,14 +67,23 @@ class PpmTrainer(shared.Watched, Trainer):
         """The pack's share of the loss of its update: the sum of its groups' losses over the groups of the update."""
         assert num_items_in_batch is not None and not return_outputs
         made: Pack = given["pack"].to(self.args.device)
-        self._ends = made.ends
-        model(**inputs(made.tokens, made.tree, None))
-        rewards, self._rewards = self._rewards, None
-        loss = kernels.pairwise_loss(rewards, made.better, made.worse, made.group)
-        if self._config.calibration_weight:
-            loss = loss + self._config.calibration_weight * _calibration_loss(rewards, made, self._config.scale)
+        loss = torch.zeros((), device=self.args.device)
+        if self._config.kind is PpmKind.CHANNEL:
+            logits = model(**inputs(made.tokens, made.tree, None), logits_to_keep=made.before).logits[0]
+            log_ps = log_p(logits, made.asked)
+            rewards = torch.zeros(len(made.ends), device=logits.device).index_add(0, made.branch, log_ps)
+            loss = loss + self._config.reading_weight * _reading_loss(log_ps, made)
+        else:
+            self._ends = made.ends
+            model(**inputs(made.tokens, made.tree, None))
+            rewards, self._rewards = self._rewards, None
+        if len(made.group):
+            pairs = kernels.pairwise_loss(rewards, made.better, made.worse, made.group)
+            if self._config.calibration_weight:
+                pairs = pairs + self._config.calibration_weight * _calibration_loss(rewards + self._config.bias, made, self._config.scale)
+            loss = loss + pairs * made.groups_of_pairs
         # The gradients of devices are averaged.
-        return loss * made.groups / num_items_in_batch * self.accelerator.num_processes
+        return loss / num_items_in_batch * self.accelerator.num_processes
 
     def _keep_rewards(self, head: torch.nn.Module, given: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
         """Keeps the logits of the branches' ends, [M] float32: in bfloat16, near each other, they would be equal."""
@@ -86,5 +98,20 @@ def _calibration_loss(rewards: torch.Tensor, made: Pack, scale: float) -> torch.
     chosen = torch.zeros_like(rewards)
     chosen[made.better] = 1.0
     losses = binary_cross_entropy_with_logits(2.0 / scale * rewards, chosen, reduction="none")
-    sums = torch.zeros(made.groups, device=losses.device).index_add(0, made.branch_group, losses)
-    return (sums / torch.bincount(made.branch_group, minlength=made.groups)).mean()
+    judged = torch.zeros_like(rewards)
+    judged[made.better] = judged[made.worse] = 1.0
+    sums, counts = (
+        torch.zeros(made.groups, device=losses.device).index_add(0, made.branch_group, of_branch) for of_branch in (losses * judged, judged)
+    )
+    return (sums / counts.clamp(min=1.0)).sum() / made.groups_of_pairs
+
+
+def _reading_loss(log_ps: torch.Tensor, made: Pack) -> torch.Tensor:
+    """Sum over groups of the mean cross entropy of the questions' tokens behind chosen steps, and behind solutions without a pair."""
+    read = torch.ones(len(made.ends), device=log_ps.device)
+    read[made.worse] = 0.0
+    read[made.better] = 1.0
+    weight = read[made.branch]
+    group = made.branch_group[made.branch]
+    sums, counts = (torch.zeros(made.groups, device=log_ps.device).index_add(0, group, of) for of in (-log_ps * weight, weight))
+    return (sums / counts.clamp(min=1.0)).sum()

@@ -10,6 +10,7 @@ Shapes: T tokens of a pack, M branches, K pairs, G groups of a pack.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rstar_fast import steps
+from rstar_fast.config import PpmKind
 from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.ppm.attention import packed
+from rstar_fast.ppm.channel import shared_tokens
 from rstar_fast.ppm.prefixes import Prefixes, Run
 from rstar_fast.training.datasets import read_table
-from rstar_fast.types import InvalidInput
+from rstar_fast.types import InvalidInput, Partial, Problem
 
 _TEXTS = ("prompt", "chosen", "rejected")
 _CHUNK = 1_000
+_END = re.compile(f"{re.escape(steps.END_OF_STEP)}|{re.escape(steps.END_OF_OUTPUT)}|$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Group:
       depth: steps in the prompt; None where the data does not say.
       final: pairs of whole solutions.
       tokens: of the tree.
+      asked: of each branch how many tokens of a question it ends with, where the question stands behind; else 0.
     """
 
     prefix: np.ndarray
@@ -54,6 +59,7 @@ class Group:
     depth: int | None
     final: bool
     tokens: int
+    asked: tuple[int, ...] = ()
 
     @property
     def branches(self) -> tuple[np.ndarray, ...]:
@@ -70,8 +76,9 @@ class Pack:
       tree: what they see.
       ends: [M] int64, of each branch its last token.
       better, worse: [K] int64, of each pair its branches.
-      group: [K] int64, the group of each pair.
+      group: [K] int64, the group of each pair, counting those that have pairs.
       branch_group: [M] int64, the group of each branch.
+      before, asked, branch: [Q] int64: of each token of a question behind a branch the token before it, itself, and the branch.
     """
 
     tokens: torch.Tensor
@@ -81,23 +88,33 @@ class Pack:
     worse: torch.Tensor
     group: torch.Tensor
     branch_group: torch.Tensor
+    before: torch.Tensor
+    asked: torch.Tensor
+    branch: torch.Tensor
 
     @property
     def groups(self) -> int:
-        return int(self.group[-1]) + 1
+        return int(self.branch_group[-1]) + 1
+
+    @property
+    def groups_of_pairs(self) -> int:
+        return int(self.group[-1]) + 1 if len(self.group) else 0
 
     def to(self, device: torch.device | str) -> Pack:
         """The same on a device."""
         return Pack(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
-def read_groups(path: str | Path, tokenizer: PreTrainedTokenizerBase, longest: int) -> tuple[list[Group], int]:
+def read_groups(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, longest: int, kind: PpmKind = PpmKind.HEAD
+) -> tuple[list[Group], int]:
     """Reads preference pairs.
 
     Args:
       path: a dataset with text columns prompt, chosen, rejected; group, problem, depth and final where it has them. Rows of one
         group, or where there is no such column of one prompt, share their weight.
       longest: most tokens of a text; pairs with a longer one are left out.
+      kind: of a "channel" the question stands behind each branch, and prompts must be those that `extract` writes.
 
     Returns:
       The groups in the order of their first rows, and how many pairs were left out.
@@ -113,10 +130,11 @@ def read_groups(path: str | Path, tokenizer: PreTrainedTokenizerBase, longest: i
         rows = iter(table.take(pa.array([at for of_group in some for at in of_group])).to_pylist())
         chunk = [[next(rows) for _ in of_group] for of_group in some]
         _check(path, some, chunk)
-        tokens = _tokenized(chunk, tokenizer)
+        texts = [(row["prompt"], row[side]) for of_group in chunk for row in of_group for side in ("chosen", "rejected")]
+        tokens = _tokenized(path, texts, tokenizer, kind)
         for of_group in chunk:
             kept = [
-                row for row in of_group if all(len(tokens[row["prompt"], row[side]]) <= longest for side in ("chosen", "rejected"))
+                row for row in of_group if all(len(tokens[row["prompt"], row[side]][0]) <= longest for side in ("chosen", "rejected"))
             ]
             left_out += len(of_group) - len(kept)
             if kept:
@@ -125,6 +143,41 @@ def read_groups(path: str | Path, tokenizer: PreTrainedTokenizerBase, longest: i
         raise InvalidInput(
             f"{path}: all {left_out} pairs have a text of more than {longest} tokens: raise max_tokens, or give others"
         )
+    return groups, left_out
+
+
+def read_solutions(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, longest: int, seed: int
+) -> tuple[list[Group], int]:
+    """Reads right solutions, from which a PPM of the kind "channel" learns to read the question back.
+
+    Args:
+      path: a dataset with text columns prompt and completion, and problem where it has one.
+      longest: most tokens of a text; solutions with a longer one are left out.
+      seed: draws the part.
+
+    Returns:
+      A group without pairs for each solution: the whole one, and where it has several steps its first few; and how many were left out.
+
+    Raises:
+      InvalidInput: the file is unusable.
+    """
+    table = read_table(path, ("prompt", "completion"), ("problem",))
+    random = np.random.default_rng(seed)
+    groups, left_out = [], 0
+    for batch in table.to_batches(max_chunksize=_CHUNK):
+        rows = batch.to_pylist()
+        parts = [_parts(row["completion"], random) for row in rows]
+        tokens = _tokenized(
+            path, [(row["prompt"], part) for row, of_row in zip(rows, parts, strict=True) for part in of_row], tokenizer, PpmKind.CHANNEL
+        )
+        for row, of_row in zip(rows, parts, strict=True):
+            branches = [tokens[row["prompt"], part] for part in of_row]
+            if max(len(ids) for ids, _ in branches) > longest:
+                left_out += 1
+                continue
+            problem = row["prompt"] if row.get("problem") is None else row["problem"]
+            groups.append(_made(branches, better=(), worse=(), problem=str(problem), depth=None, final=True))
     return groups, left_out
 
 
@@ -142,16 +195,24 @@ def pack(groups: Sequence[Group]) -> Pack:
     firsts = np.cumsum([0, *(len(group.tails) for group in groups)])
 
     def joined(side: str) -> torch.Tensor:
-        return torch.tensor([first + at for first, group in zip(firsts, groups, strict=False) for at in getattr(group, side)])
+        return _integers([first + at for first, group in zip(firsts, groups, strict=False) for at in getattr(group, side)])
 
+    tokens = np.concatenate([run.tokens for run in runs]).astype(np.int64)
+    with_pairs = [group for group in groups if group.better]
+    counts = [count for group in groups for count in group.asked or [0] * len(group.tails)]
+    behind = [_last(end, count + 1) for end, count in zip(ends, counts, strict=True) if count]
+    before, asked = (np.concatenate([*(part[cut] for part in behind), np.empty(0, np.int64)]) for cut in (slice(-1), slice(1, None)))
     return Pack(
-        tokens=torch.from_numpy(np.concatenate([run.tokens for run in runs])).long(),
+        tokens=torch.from_numpy(tokens),
         tree=packed(list(runs)),
         ends=torch.tensor([int(end.slots[-1]) for end in ends]),  # type: ignore[index]
         better=joined("better"),
         worse=joined("worse"),
-        group=torch.tensor([number for number, group in enumerate(groups) for _ in group.better]),
-        branch_group=torch.tensor([number for number, group in enumerate(groups) for _ in group.tails]),
+        group=_integers([number for number, group in enumerate(with_pairs) for _ in group.better]),
+        branch_group=_integers([number for number, group in enumerate(groups) for _ in group.tails]),
+        before=torch.from_numpy(before),
+        asked=torch.from_numpy(tokens[asked]),
+        branch=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
     )
 
 
@@ -226,35 +287,76 @@ def _check(path: str | Path, numbers: Sequence[Sequence[int]], groups: Sequence[
 
 
 def _tokenized(
-    groups: Sequence[Sequence[dict[str, Any]]], tokenizer: PreTrainedTokenizerBase
-) -> dict[tuple[str, str], np.ndarray]:
-    texts = list(
-        dict.fromkeys((row["prompt"], row[side]) for group in groups for row in group for side in ("chosen", "rejected"))
-    )
-    found = tokenizer([steps.without_surrogates(prompt + text) for prompt, text in texts], verbose=False)["input_ids"]
-    return {text: np.array(ids, np.int32) for text, ids in zip(texts, found, strict=True)}
+    path: str | Path, texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, kind: PpmKind
+) -> dict[tuple[str, str], tuple[np.ndarray, int]]:
+    """Of each prompt and what follows it what the PPM reads: its tokens, [n] int32, and how many of the last are of a question."""
+    distinct = list(dict.fromkeys(texts))
 
+    def ids(parts: list[str]) -> list[np.ndarray]:
+        found = tokenizer([steps.without_surrogates(part) for part in parts], verbose=False)["input_ids"]
+        return [np.array(of_part, np.int32) for of_part in found]
 
-def _group(rows: Sequence[dict[str, Any]], tokens: dict[tuple[str, str], np.ndarray]) -> Group:
-    number: dict[tuple[str, str], int] = {}
-    sides = {
-        side: tuple(number.setdefault((row["prompt"], row[side]), len(number)) for row in rows)
-        for side in ("chosen", "rejected")
+    if kind is PpmKind.HEAD:
+        return {text: (of_text, 0) for text, of_text in zip(distinct, ids([prompt + text for prompt, text in distinct]), strict=True)}
+    turned = [_turned(path, *text) for text in distinct]
+    whole, before = ids([before + question for before, question in turned]), ids([before for before, _ in turned])
+    return {
+        text: (of_text, len(of_text) - shared_tokens(of_text, first))
+        for text, of_text, first in zip(distinct, whole, before, strict=True)
     }
-    branches = [tokens[text] for text in number]
-    prefixes = Prefixes(0)
-    runs = {run for branch in branches for run in prefixes.insert("", branch).path()}
-    shortest = min(map(len, branches))
-    same = np.all([branch[:shortest] == branches[0][:shortest] for branch in branches], axis=0)
-    shared = shortest if same.all() else int(np.argmin(same))
+
+
+def _turned(path: str | Path, prompt: str, text: str) -> tuple[str, str]:
+    """The solution up to where the user speaks, and the question."""
+    parts = steps.taken_apart(prompt)
+    if parts is None:
+        raise InvalidInput(f"{path}: the prompt {prompt[:60]!r} is not one that `extract` writes, so that its question is not known: give kind 'head'")
+    question, solution = parts
+    return steps.read_back(Partial(Problem(question), solution + text))
+
+
+def _parts(solution: str, random: np.random.Generator) -> list[str]:
+    """A solution, and some of its first steps."""
+    ends = [found.end() for found in _END.finditer(solution)][:-1]
+    return [solution, solution[: random.choice(ends)]] if ends else [solution]
+
+
+def _group(rows: Sequence[dict[str, Any]], tokens: dict[tuple[str, str], tuple[np.ndarray, int]]) -> Group:
+    number: dict[tuple[str, str], int] = {}
+    better, worse = (
+        tuple(number.setdefault((row["prompt"], row[side]), len(number)) for row in rows) for side in ("chosen", "rejected")
+    )
     first = rows[0]
-    return Group(
-        prefix=branches[0][:shared].copy(),
-        tails=tuple(branch[shared:].copy() for branch in branches),
-        better=sides["chosen"],
-        worse=sides["rejected"],
+    return _made(
+        [tokens[text] for text in number],
+        better=better,
+        worse=worse,
         problem=str(first["prompt"] if first.get("problem") is None else first["problem"]),
         depth=first.get("depth"),
         final=bool(first.get("final")),
-        tokens=sum(len(run.tokens) for run in runs),
     )
+
+
+def _made(given: Sequence[tuple[np.ndarray, int]], **named: Any) -> Group:
+    """A group of branches, each with how many tokens of a question it ends with."""
+    branches = [ids for ids, _ in given]
+    prefixes = Prefixes(0)
+    runs = {run for branch in branches for run in prefixes.insert("", branch).path()}
+    shortest = min(map(len, branches))
+    shared = min(shared_tokens(branches[0][:shortest], branch) for branch in branches)
+    return Group(
+        prefix=branches[0][:shared].copy(),
+        tails=tuple(branch[shared:].copy() for branch in branches),
+        tokens=sum(len(run.tokens) for run in runs),
+        asked=tuple(count for _, count in given),
+        **named,
+    )
+
+
+def _last(end: Run, count: int) -> np.ndarray:
+    """Where the last tokens up to a run's end lie in the pass, [count]."""
+    return np.concatenate([run.slots for run in end.path()])[-count:].astype(np.int64)  # type: ignore[misc]
+
+
+def _integers(given: Sequence[int]) -> torch.Tensor:
+    return torch.tensor(given, dtype=torch.int64)
