@@ -135,6 +135,8 @@ def test_no_partials_need_no_engine() -> None:
 def test_a_model_with_more_labels_is_no_ppm() -> None:
     with pytest.raises(InvalidInput, match="has 2 labels: give a PPM"):
         make(hf_config=SimpleNamespace(num_labels=2))
+    with pytest.raises(InvalidInput, match="reads questions back, and vLLM's pooling does not score so: give its name without 'vllm:'"):
+        make(hf_config=SimpleNamespace(ppm_kind="channel"))
 
 
 def test_the_partial_that_is_too_long_is_named() -> None:

@@ -90,7 +90,12 @@ def load_channel(name: str, *, device: str | None = None, dtype: torch.dtype | N
 
 def reads_back(name: str) -> bool:
     """Whether a checkpoint is a PPM of the kind "channel": `ppm_kind` in its config.json says so. Errors as `load`."""
-    return getattr(load_config(name, "PPM"), "ppm_kind", "head") == "channel"
+    return is_channel(load_config(name, "PPM"))
+
+
+def is_channel(config: Any) -> bool:
+    """Whether a PPM's config.json has the `ppm_kind` "channel"; "head" where it does not say."""
+    return getattr(config, "ppm_kind", "head") == "channel"
 
 
 def scale_of(model: PreTrainedModel) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rstar_fast.policies.client import short
 from rstar_fast.policies.vllm import start_engine
-from rstar_fast.ppm.model import bias_in, scale_in
+from rstar_fast.ppm.model import bias_in, is_channel, scale_in
 from rstar_fast.ppm.scores import check_length, scores_of, text_of
 from rstar_fast.types import InvalidInput, Partial, Problem, ScorerError
 
@@ -35,12 +35,14 @@ class VllmScorer:
             `ppm_scale` in its config.json.
 
         Raises:
-          InvalidInput: the model has more labels than one, or the scale is no number > 0.
+          InvalidInput: the model has more labels than one or reads questions back, or the scale is no number > 0.
         """
         config = engine.llm_engine.model_config
         labels = getattr(config.hf_config, "num_labels", 1)
         if labels != 1:
             raise InvalidInput(f"vLLM's model has {labels} labels: give a PPM, a sequence classifier with num_labels=1")
+        if is_channel(config.hf_config):
+            raise InvalidInput("the PPM reads questions back, and vLLM's pooling does not score so: give its name without 'vllm:'")
         self._engine, self._tokenizer = engine, engine.get_tokenizer()
         self._scale, self._bias = scale_in(config.hf_config), bias_in(config.hf_config)
         self._context = int(config.max_model_len)
