@@ -9,14 +9,12 @@ has the reward difference log p(x | y+) - log p(x | y-), and the score tanh((log
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import steps
-from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.ppm.prefixes import Run
@@ -25,39 +23,6 @@ from rstar_fast.ppm.tree_scorer import TreeScorer
 from rstar_fast.types import Partial
 
 _LOGITS = 2**26  # at a time: a quarter of a GiB
-
-
-class ChannelScorer(TreeScorer):
-    """A `Scorer` over a causal language model: tanh((log p(question | partial solution) + bias) / scale).
-
-    Args:
-      model, batch_tokens, kept_tokens: as `TreeScorer`.
-      tokenizer: the model's.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        batch_tokens: int = 16_384,
-        kept_tokens: int = 131_072,
-    ) -> None:
-        super().__init__(model, _Question(model, tokenizer), batch_tokens=batch_tokens, kept_tokens=kept_tokens)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        device: str | None = None,
-        dtype: torch.dtype | None = None,
-        batch_tokens: int = 16_384,
-        kept_tokens: int = 131_072,
-    ) -> Self:
-        """Loads a checkpoint by folder or hub name; errors as `model.load_channel`."""
-        model, tokenizer = ppm_model.load_channel(name, device=device, dtype=dtype), load_tokenizer(name, "PPM")
-        return cls(model, tokenizer, batch_tokens=batch_tokens, kept_tokens=kept_tokens)
 
 
 class _Question:
@@ -106,6 +71,13 @@ class _Question:
 
     def score(self, values: np.ndarray) -> float:
         return float(scores_of([values.sum(dtype=np.float64)], self._scale, self._bias)[0])
+
+
+class ChannelScorer(TreeScorer):
+    """A `Scorer` over a causal language model: tanh((log p(question | partial solution) + bias) / scale). Arguments as `TreeScorer`."""
+
+    _load = staticmethod(ppm_model.load_channel)
+    _reads = staticmethod(_Question)
 
 
 def log_p(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -3,53 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rstar_fast import kernels
-from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.policies.tokenizing import PieceTokenizer
 from rstar_fast.ppm import model as ppm_model
 from rstar_fast.ppm.prefixes import Run
 from rstar_fast.ppm.scores import text_of
 from rstar_fast.ppm.tree_scorer import TreeScorer
 from rstar_fast.types import Partial
-
-
-class PpmScorer(TreeScorer):
-    """A `Scorer` over a sequence-classification model with one label: tanh(logit / scale) of the last token.
-
-    Args:
-      model, batch_tokens, kept_tokens: as `TreeScorer`.
-      tokenizer: the model's.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        batch_tokens: int = 16_384,
-        kept_tokens: int = 131_072,
-    ) -> None:
-        super().__init__(model, _LastToken(model, tokenizer), batch_tokens=batch_tokens, kept_tokens=kept_tokens)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        device: str | None = None,
-        dtype: torch.dtype | None = None,
-        batch_tokens: int = 16_384,
-        kept_tokens: int = 131_072,
-    ) -> Self:
-        """Loads a checkpoint by folder or hub name; errors as `model.load`."""
-        model, tokenizer = ppm_model.load(name, device=device, dtype=dtype), load_tokenizer(name, "PPM")
-        return cls(model, tokenizer, batch_tokens=batch_tokens, kept_tokens=kept_tokens)
 
 
 class _LastToken:
@@ -73,3 +38,10 @@ class _LastToken:
 
     def score(self, values: np.ndarray) -> float:
         return float(values[0])
+
+
+class PpmScorer(TreeScorer):
+    """A `Scorer` over a sequence-classification model with one label: tanh(logit / scale) of the last token. Arguments as `TreeScorer`."""
+
+    _load = staticmethod(ppm_model.load)
+    _reads = staticmethod(_LastToken)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rstar_fast.policies.checkpoint import context_tokens
+from rstar_fast.policies.checkpoint import context_tokens, load_tokenizer
 from rstar_fast.policies.decoder import Decoder
 from rstar_fast.ppm.attention import KeyValuePool, attention_over, check_model, hidden_states, packed
 from rstar_fast.ppm.prefixes import PAGE_TOKENS, Prefixes, Run
@@ -60,7 +60,7 @@ class TreeScorer:
 
     Args:
       model: the PPM, in evaluation mode.
-      reading: what its kind makes of tokens.
+      tokenizer: its tokenizer.
       batch_tokens: tokens of a forward pass, >= 1; bounds its memory. Where memory does not do all the same, it is halved.
       kept_tokens: whose keys and values are kept, >= 1; at least those of the longest sequence, up to 32,768 tokens.
 
@@ -68,13 +68,23 @@ class TreeScorer:
       stats: what has been done so far.
     """
 
-    def __init__(self, model: PreTrainedModel, reading: Reading, *, batch_tokens: int, kept_tokens: int) -> None:
+    _load: Callable[..., PreTrainedModel]  # by folder or hub name, device and dtype
+    _reads: Callable[[PreTrainedModel, PreTrainedTokenizerBase], Reading]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_tokens: int = 16_384,
+        kept_tokens: int = 131_072,
+    ) -> None:
         for name, number in (("batch_tokens", batch_tokens), ("kept_tokens", kept_tokens)):
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InvalidInput(f"{name} is {number!r}: give an integer >= 1")
         check_model(model)
         self._decoder = Decoder.of(model)
-        self._model, self._reading, self._batch_tokens = model, reading, batch_tokens
+        self._model, self._reading, self._batch_tokens = model, type(self)._reads(model, tokenizer), batch_tokens
         self._context = context_tokens(model)
         pages = math.ceil(max(kept_tokens, min(self._context, _LONGEST)) / PAGE_TOKENS)
         self._context = min(self._context, pages * PAGE_TOKENS)
@@ -82,6 +92,24 @@ class TreeScorer:
         self._thread = ThreadPoolExecutor(1, "rstar_fast.ppm")
         self.stats = ScorerStats()
         self._computed: Counter[str] = Counter()  # tokens that went through the model, by problem
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        batch_tokens: int = 16_384,
+        kept_tokens: int = 131_072,
+    ) -> Self:
+        """Loads a checkpoint by folder or hub name.
+
+        Raises:
+          InvalidInput: the checkpoint is missing or unreadable, or of another kind.
+        """
+        model, tokenizer = cls._load(name, device=device, dtype=dtype), load_tokenizer(name, "PPM")
+        return cls(model, tokenizer, batch_tokens=batch_tokens, kept_tokens=kept_tokens)
 
     async def score(self, partials: Sequence[Partial]) -> np.ndarray:
         """Scores partial solutions with the PPM (rStar-Math, section 3.3).
