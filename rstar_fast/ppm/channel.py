@@ -8,7 +8,7 @@ has the reward difference log p(x | y+) - log p(x | y-), and the score tanh((log
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -34,9 +34,7 @@ class _Question:
 
     def tokens(self, partials: Sequence[Partial]) -> list[tuple[np.ndarray, int]]:
         texts = [tuple(map(steps.without_surrogates, steps.read_back(partial))) for partial in partials]
-        whole = self._tokenizer([before + question for before, question in texts])
-        before = self._tokenizer([before for before, _ in texts])
-        return [(ids, len(ids) - shared_tokens(ids, first)) for ids, first in zip(whole, before, strict=True)]
+        return with_questions(texts, self._tokenizer)
 
     def values(self, hidden: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
         """log p of each token of a question; NaN elsewhere."""
@@ -84,6 +82,14 @@ def log_p(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of tokens [Q], [Q] float32, by logits [Q, V]."""
     logits = logits.float()
     return logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+
+
+def with_questions(
+    texts: Sequence[tuple[str, str]], tokenize: Callable[[Sequence[str]], Sequence[np.ndarray]]
+) -> list[tuple[np.ndarray, int]]:
+    """Of what stands before a question, and the question: the tokens of both, [n] int32, and how many of the last are the question's."""
+    whole, before = tokenize([first + question for first, question in texts]), tokenize([first for first, _ in texts])
+    return [(ids, len(ids) - shared_tokens(ids, first)) for ids, first in zip(whole, before, strict=True)]
 
 
 def shared_tokens(a: np.ndarray, b: np.ndarray) -> int:

@@ -99,9 +99,9 @@ class Prefixes:
 
     def values(self, end: Run, count: int) -> np.ndarray | None:
         """The values of the last tokens up to a run's end, [count] float32, which so count as used; None while they are not computed."""
-        path = end.path()
         if end.values is None:
             return None
+        path = end.path()
         self._touch(path)
         found: list[np.ndarray] = []
         for run in reversed(path):  # what stands before a computed run is computed

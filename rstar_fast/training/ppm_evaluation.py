@@ -98,9 +98,8 @@ def _cut(groups: Sequence[Group], batch_tokens: int) -> list[list[Group]]:
 def _judge(model: Any, groups: Sequence[Group]) -> list[_Judged]:
     made = pack(groups).to(model.device)
     hidden = hidden_states(model, made.tokens, made.tree, None)
-    if len(made.asked):
-        log_ps = log_p(model.get_output_embeddings()(hidden[made.before]), made.asked)
-        logits = torch.zeros(len(made.ends), device=hidden.device).index_add(0, made.branch, log_ps)
+    if len(made.targets):
+        logits = made.of_branches(log_p(model.get_output_embeddings()(hidden[made.before]), made.targets))
     else:
         logits = hidden[made.ends].float() @ model.score.weight[0].float()
     rewards = logits.cpu().numpy() + ppm_model.bias_in(model.config)

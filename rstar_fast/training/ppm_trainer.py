@@ -70,8 +70,8 @@ class PpmTrainer(shared.Watched, Trainer):
         loss = torch.zeros((), device=self.args.device)
         if self._config.kind is PpmKind.CHANNEL:
             logits = model(**inputs(made.tokens, made.tree, None), logits_to_keep=made.before).logits[0]
-            log_ps = log_p(logits, made.asked)
-            rewards = torch.zeros(len(made.ends), device=logits.device).index_add(0, made.branch, log_ps)
+            log_ps = log_p(logits, made.targets)
+            rewards = made.of_branches(log_ps)
             loss = loss + self._config.reading_weight * _reading_loss(log_ps, made)
         else:
             self._ends = made.ends
@@ -100,10 +100,7 @@ def _calibration_loss(rewards: torch.Tensor, made: Pack, scale: float) -> torch.
     losses = binary_cross_entropy_with_logits(2.0 / scale * rewards, chosen, reduction="none")
     judged = torch.zeros_like(rewards)
     judged[made.better] = judged[made.worse] = 1.0
-    sums, counts = (
-        torch.zeros(made.groups, device=losses.device).index_add(0, made.branch_group, of_branch) for of_branch in (losses * judged, judged)
-    )
-    return (sums / counts.clamp(min=1.0)).sum() / made.groups_of_pairs
+    return _means(losses, judged, made.branch_group, made.groups).sum() / made.groups_of_pairs
 
 
 def _reading_loss(log_ps: torch.Tensor, made: Pack) -> torch.Tensor:
@@ -111,7 +108,10 @@ def _reading_loss(log_ps: torch.Tensor, made: Pack) -> torch.Tensor:
     read = torch.ones(len(made.ends), device=log_ps.device)
     read[made.worse] = 0.0
     read[made.better] = 1.0
-    weight = read[made.branch]
-    group = made.branch_group[made.branch]
-    sums, counts = (torch.zeros(made.groups, device=log_ps.device).index_add(0, group, of) for of in (-log_ps * weight, weight))
-    return (sums / counts.clamp(min=1.0)).sum()
+    return _means(-log_ps, read[made.branch], made.branch_group[made.branch], made.groups).sum()
+
+
+def _means(values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:
+    """[groups]: of each group the mean of those of its values that are counted (1, else 0); 0 where none is."""
+    sums, counts = (torch.zeros(groups, device=values.device).index_add(0, group, of) for of in (values * counted, counted))
+    return sums / counts.clamp(min=1.0)

@@ -26,14 +26,14 @@ from rstar_fast import steps
 from rstar_fast.config import PpmKind
 from rstar_fast.kernels.token_tree import TokenTree
 from rstar_fast.ppm.attention import packed
-from rstar_fast.ppm.channel import shared_tokens
+from rstar_fast.ppm.channel import shared_tokens, with_questions
 from rstar_fast.ppm.prefixes import Prefixes, Run
 from rstar_fast.training.datasets import read_table
 from rstar_fast.types import InvalidInput, Partial, Problem
 
 _TEXTS = ("prompt", "chosen", "rejected")
 _CHUNK = 1_000
-_END = re.compile(f"{re.escape(steps.END_OF_STEP)}|{re.escape(steps.END_OF_OUTPUT)}|$")
+_END = re.compile(f"{re.escape(steps.END_OF_STEP)}|{re.escape(steps.END_OF_OUTPUT)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Pack:
       better, worse: [K] int64, of each pair its branches.
       group: [K] int64, the group of each pair, counting those that have pairs.
       branch_group: [M] int64, the group of each branch.
-      before, asked, branch: [Q] int64: of each token of a question behind a branch the token before it, itself, and the branch.
+      before, targets, branch: [Q] int64: of each token of a question behind a branch where the token before it lies, its id, and the
+        branch.
     """
 
     tokens: torch.Tensor
@@ -89,7 +90,7 @@ class Pack:
     group: torch.Tensor
     branch_group: torch.Tensor
     before: torch.Tensor
-    asked: torch.Tensor
+    targets: torch.Tensor
     branch: torch.Tensor
 
     @property
@@ -99,6 +100,10 @@ class Pack:
     @property
     def groups_of_pairs(self) -> int:
         return int(self.group[-1]) + 1 if len(self.group) else 0
+
+    def of_branches(self, log_ps: torch.Tensor) -> torch.Tensor:
+        """The sum over each branch's question, [M] float32, of the log-probabilities of tokens [Q]; 0 without a question."""
+        return torch.zeros(len(self.ends), device=log_ps.device).index_add(0, self.branch, log_ps)
 
     def to(self, device: torch.device | str) -> Pack:
         """The same on a device."""
@@ -211,7 +216,7 @@ def pack(groups: Sequence[Group]) -> Pack:
         group=_integers([number for number, group in enumerate(with_pairs) for _ in group.better]),
         branch_group=_integers([number for number, group in enumerate(groups) for _ in group.tails]),
         before=torch.from_numpy(before),
-        asked=torch.from_numpy(tokens[asked]),
+        targets=torch.from_numpy(tokens[asked]),
         branch=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
     )
 
@@ -292,18 +297,13 @@ def _tokenized(
     """Of each prompt and what follows it what the PPM reads: its tokens, [n] int32, and how many of the last are of a question."""
     distinct = list(dict.fromkeys(texts))
 
-    def ids(parts: list[str]) -> list[np.ndarray]:
+    def ids(parts: Sequence[str]) -> list[np.ndarray]:
         found = tokenizer([steps.without_surrogates(part) for part in parts], verbose=False)["input_ids"]
         return [np.array(of_part, np.int32) for of_part in found]
 
     if kind is PpmKind.HEAD:
         return {text: (of_text, 0) for text, of_text in zip(distinct, ids([prompt + text for prompt, text in distinct]), strict=True)}
-    turned = [_turned(path, *text) for text in distinct]
-    whole, before = ids([before + question for before, question in turned]), ids([before for before, _ in turned])
-    return {
-        text: (of_text, len(of_text) - shared_tokens(of_text, first))
-        for text, of_text, first in zip(distinct, whole, before, strict=True)
-    }
+    return dict(zip(distinct, with_questions([_turned(path, *text) for text in distinct], ids), strict=True))
 
 
 def _turned(path: str | Path, prompt: str, text: str) -> tuple[str, str]:
@@ -317,7 +317,7 @@ def _turned(path: str | Path, prompt: str, text: str) -> tuple[str, str]:
 
 def _parts(solution: str, random: np.random.Generator) -> list[str]:
     """A solution, and some of its first steps."""
-    ends = [found.end() for found in _END.finditer(solution)][:-1]
+    ends = [found.end() for found in _END.finditer(solution) if found.end() < len(solution)]
     return [solution, solution[: random.choice(ends)]] if ends else [solution]
 
 
