@@ -24,7 +24,7 @@ assert needed <= installed, f"not in the wheel: {sorted(needed - installed)}"
 for module in ("_core", "_sandbox"):
     compiled = [path for path in installed if path.startswith(f"rstar_fast/{module}.") and path.endswith(".so")]
     assert compiled, f"{module} is not in the wheel"
-for model in ("bootstrap", "policy", "ppm"):
+for model in ("bootstrap", "bootstrap_ppm", "policy", "ppm"):
     assert f"rstar_fast/nano/{model}/model.safetensors" in installed, f"nano's {model} is not in the wheel"
 print(f"{len(installed)} files, {sum((package.parent / path).stat().st_size for path in installed) / 1e6:.1f} MB")
 

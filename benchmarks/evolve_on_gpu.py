@@ -3,7 +3,7 @@
     python benchmarks/evolve_on_gpu.py --out DIR                                            # a larger model, from nothing
     python benchmarks/evolve_on_gpu.py --out DIR --shipped --problems 2000,4000,8000,16000    # nano itself, with more problems
 
-The first trains a bootstrap policy of 12 M parameters as nano's is trained; both run the four rounds of `rstar-fast evolve --nano`, each
+The first trains a bootstrap pair of 12 M parameters each as nano's is trained; both run the four rounds of `rstar-fast evolve --nano`, each
 measured against its control. It may be killed: the same command goes on. Writes results/nano_evolution_gpu.json (nano_evolution_shipped.json)
 with what each part took; the folder of the evolution holds its summary page.
 """
@@ -24,9 +24,9 @@ from bench import write
 from rstar_fast import evolution
 from rstar_fast.cli.evolve_command import counts
 from rstar_fast.evolution.nano import PROBLEMS, nano_evolution
-from rstar_fast.nano import BOOTSTRAP
+from rstar_fast.nano import BOOTSTRAP, BOOTSTRAP_PPM
 from rstar_fast.training.models import outline
-from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap
+from rstar_fast.training.nano import PolicySettings, PolicyTrainer, train_bootstrap, train_bootstrap_ppm
 
 _TOLD = ("solved", "updates", "tokens", "seconds")  # of what a stage records
 
@@ -41,9 +41,9 @@ def once(folder: Path, work: Callable[[], object]) -> float:
     return float(told.read_text())
 
 
-def settings_of(out: Path, bootstrap: Path, given: argparse.Namespace) -> evolution.EvolutionConfig:
+def settings_of(out: Path, bootstrap: Path, ppm: Path, given: argparse.Namespace) -> evolution.EvolutionConfig:
     """As nano's, with more problems open at a time: so many rows cost a GPU hardly more than few."""
-    config = nano_evolution(out, base=bootstrap, problems=given.problems, heldout=given.heldout, seed=given.seed)
+    config = nano_evolution(out, base=bootstrap, ppm_base=ppm, problems=given.problems, heldout=given.heldout, seed=given.seed)
 
     def wider(config: Any) -> Any:
         return dataclasses.replace(config, search=dataclasses.replace(config.search, open_problems=given.open_problems))
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=15_000_000, help="that the first policy reads")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--shipped", action="store_true", help="from the bootstrap policy that is shipped")
+    parser.add_argument("--shipped", action="store_true", help="from the bootstrap pair that is shipped")
     parser.add_argument("--problems", type=counts, default=list(PROBLEMS), help="of each round: one number, or four with commas")
     parser.add_argument("--heldout", type=int, default=160)
     parser.add_argument("--open-problems", type=int, default=256)
@@ -65,13 +65,14 @@ def main() -> None:
     given = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = PolicySettings(tokens=given.tokens, minutes=0, width=given.width, layers=given.layers, seed=given.seed)
-    first, bootstrap, folder = given.out / "first", given.out / "bootstrap", given.out / "evolution"
+    first, bootstrap, ppm, folder = (given.out / name for name in ("first", "bootstrap", "bootstrap-ppm", "evolution"))
     seconds = {}
     if given.shipped:
-        bootstrap = BOOTSTRAP
+        bootstrap, ppm = BOOTSTRAP, BOOTSTRAP_PPM
     else:
         seconds["first policy"] = once(first, lambda: PolicyTrainer(first, size, resume=False, device=device).run())
         seconds["bootstrap policy"] = once(bootstrap, lambda: train_bootstrap(first, bootstrap))
+        seconds["bootstrap PPM"] = once(ppm, lambda: train_bootstrap_ppm(bootstrap, ppm))
     parameters = outline(str(bootstrap)).num_parameters()
     row: dict[str, Any] = {"settings": {**vars(given), "out": ""}, "parameters": parameters, "seconds": seconds}
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "none: a CPU"
@@ -88,7 +89,7 @@ def main() -> None:
         if stage.name == "control-evaluation" and stage.round > 1:  # the summary of the rounds before is there
             keep()
 
-    evolution.evolve(settings_of(folder, bootstrap, given), folder, done=told)
+    evolution.evolve(settings_of(folder, bootstrap, ppm, given), folder, done=told)
     print(keep())
     print(f"{parameters / 1e6:.1f} M parameters, {row['minutes']} minutes in all, of these {seconds} s before the evolution")
 

@@ -38,6 +38,7 @@ USER = f"{_SPEAKER}:\n"  # the first line of a prompt
 _PROMPT = USER + "{}\n<|assistant|>: Let's think step by step and solve the problem with code."
 _BOXED = "\\boxed{"
 _MARKER = re.compile("|".join(map(re.escape, MARKERS)))
+_END = re.compile(f"{re.escape(END_OF_STEP)}|{re.escape(END_OF_OUTPUT)}")
 _CODE_OR_OUTPUT = re.compile(f"{re.escape(CODE)}|{re.escape(OUTPUT)}.*?{re.escape(END_OF_OUTPUT)}", re.DOTALL)
 
 
@@ -84,6 +85,11 @@ def read_back(partial: Partial) -> tuple[str, str]:
     """
     solution = partial.solution.replace(_SPEAKER, f"[{_SPEAKER[2:-2]}]")
     return f"{solution}\n{USER}", partial.problem.question
+
+
+def begun(solution: str) -> list[str]:
+    """What stands of a solution after each of its steps but the last, outputs included."""
+    return [solution[: found.end()] for found in _END.finditer(solution) if found.end() < len(solution)]
 
 
 def without_surrogates(text: str) -> str:

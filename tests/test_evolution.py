@@ -18,8 +18,9 @@ from rstar_fast.evolution.config import PAPER_ROUNDS, may_change, read_settings,
 from rstar_fast.evolution.page import tables, write_page
 from rstar_fast.evolution.stages import Records, Stage, opened
 from rstar_fast.evolution.summary import digests_of
-from rstar_fast.nano import BOOTSTRAP, FLUENT_LEVELS, LEVELS, POLICY, WORKED_LEVELS, generate
-from rstar_fast.nano.lessons import read_last, worked
+from rstar_fast.nano import BOOTSTRAP, BOOTSTRAP_PPM, FLUENT_LEVELS, LEVELS, POLICY, WORKED_LEVELS, generate
+from rstar_fast.nano.lessons import read_last, turned, worked
+from rstar_fast.ppm import model as ppm_model
 from rstar_fast.training import nano as bootstrap
 from rstar_fast.types import Candidate, InvalidInput, Problem, RstarError
 
@@ -158,6 +159,12 @@ def test_a_plan_counts_what_trainings_take(tmp_path: Path) -> None:
     assert found[2, "policy"].trained == 50 * 2 * 2 * (100 + 6 * 60)  # two epochs, and the first round's problems too
     assert 0 < found[2, "ppm"].states < found[1, "ppm"].states / 4 and found[1, "ppm"].trained > 0
     assert all(not s.trained and not s.states for s in found.values() if s.name not in ("policy", "ppm", "control"))
+    one = {"ppm_training": {"kind": "channel", "epochs": 1}}
+    (read,) = (s for s in plan({**files, "ppm_base": str(POLICY), "rounds": [one]}).stages if s.name == "ppm")
+    groups = sum(4 * 100 + (depth + 4) * 60 for depth in range(6)) + 4 * (100 + 6 * 60)  # half of the problems have them
+    assert read.trained == 40 * (groups // 2 + 2 * (2 * 100 + 6 * 60))  # two solutions of each, whole and in part
+    with pytest.raises(InvalidInput, match="nowhere"):
+        plan({**files, "ppm_base": str(tmp_path / "nowhere"), "rounds": [one]})
     whole = plan(files)
     assert whole.states == max(s.states for s in whole.stages) and whole.trained == sum(s.trained for s in whole.stages)
     with pytest.raises(InvalidInput, match="there is no policy checkpoint at .*nowhere"):
@@ -499,6 +506,7 @@ def hard_programs() -> set[str]:
 
 def test_no_worked_program_of_a_harder_level_is_in_the_files_of_an_evolution(tmp_path: Path) -> None:
     config = nano.nano_evolution(tmp_path, problems=60, heldout=20)
+    assert (config.base, config.ppm_base) == (str(BOOTSTRAP), str(BOOTSTRAP_PPM))
     for path in (*config.problem_files, config.heldout):
         rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
         assert {row["level"] for row in rows} == set(LEVELS)
@@ -552,6 +560,32 @@ def test_problem_files_are_made_anew_until_an_evolution_has_begun(tmp_path: Path
 def test_a_worked_program_of_a_harder_level_is_refused() -> None:
     with pytest.raises(ValueError, match="a worked program of level 5"):
         worked(generate("train", 2, 0, levels=(4, 5)))
+    with pytest.raises(ValueError, match="a worked program of level 4"):
+        turned(generate("train", 2, 0, levels=(3, 4)), 0)
+
+
+def test_the_bootstrap_ppm_reads_worked_programs_of_easy_levels_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What it is trained on is what the file beside it holds: whole programs and their first steps, each with its question behind."""
+    assert set(bootstrap._READ_BACK) == set(FLUENT_LEVELS)
+    monkeypatch.setattr(bootstrap, "_READ_BACK", {level: (12, seed) for level, (_, seed) in bootstrap._READ_BACK.items()})
+    out = tmp_path / "models" / "ppm"
+    bootstrap.main(["bootstrap-ppm", "--policy", str(BOOTSTRAP), "--out", str(out)])
+    rows = [json.loads(line) for line in (tmp_path / "models" / "ppm.jsonl").read_text("utf-8").splitlines()]
+    known = {r.problem.id: r for level, (n, seed) in bootstrap._READ_BACK.items() for r in generate("train", n, seed, levels=(level,))}
+    assert sorted(row["problem"] for row in rows) == sorted(known) and [row["problem"] for row in rows] != list(known)
+    whole = 0
+    for row in rows:
+        record = known[row["problem"]]
+        solution = row["prompt"].removesuffix("\n<|user|>:\n")
+        assert row["completion"] == record.problem.question
+        assert solution == record.solution or solution in steps.begun(record.solution)
+        whole += solution == record.solution
+    assert 9 < whole < 27
+    trained = json.loads((tmp_path / "models" / "ppm.training" / "training.json").read_text("utf-8"))
+    assert (trained["policy"], trained["epochs"]) == (str(BOOTSTRAP), 1)
+    model = ppm_model.load_channel(str(out))
+    shipped = ppm_model.load_channel(str(BOOTSTRAP_PPM))
+    assert (model.config.ppm_scale, model.config.ppm_bias) == (shipped.config.ppm_scale, shipped.config.ppm_bias)
 
 
 def test_the_bootstrap_reads_no_worked_program_of_a_harder_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

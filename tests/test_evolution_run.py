@@ -261,6 +261,7 @@ def test_a_base_that_is_not_there_is_told_before_the_search(undisturbed: tuple[P
         ("T5", "bootstrap", "the policy .*T5' is no causal language model"),
         ("Mamba", "base", "the policy .*Mamba' cannot be the body of a PPM"),
         ("Bloom", "base", "the PPM is a BloomForSequenceClassification, whose attention transformers does not let one choose"),
+        ("Mamba", "ppm_base", "the PPM is a MambaForCausalLM, whose attention transformers does not let one choose"),
     ],
 )
 def test_a_model_of_a_wrong_architecture_is_told_before_the_search(
@@ -271,6 +272,8 @@ def test_a_model_of_a_wrong_architecture_is_told_before_the_search(
     getattr(transformers, f"{kind}Config")().save_pretrained(folder)  # no weights: none are read
     AutoTokenizer.from_pretrained(POLICY).save_pretrained(folder)
     settings = settings_in(files) | {"bootstrap": str(files / "base"), role: str(folder)}
+    if role == "ppm_base":
+        settings["ppm_training"] = settings["ppm_training"] | {"kind": "channel"}
     with pytest.raises(InvalidInput, match=sentence):
         rstar_fast.evolve(settings, tmp_path / "e")
     assert not (tmp_path / "e").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import dataclasses
 import keyword
@@ -18,7 +19,8 @@ from rstar_fast import nano, steps
 from rstar_fast.nano import generator
 from rstar_fast.nano.family import _NAMES, _NOVEL_NAMES, _NOVEL_THINGS, _THINGS
 from rstar_fast.nano.program import Program, Term, call, term
-from rstar_fast.types import InvalidInput
+from rstar_fast.ppm import load_scorer
+from rstar_fast.types import InvalidInput, Partial
 
 TRAIN = nano.generate("train", 1000, seed=3)
 HELD_OUT = nano.generate("heldout", 600, seed=3)
@@ -269,3 +271,20 @@ def test_the_bootstrap_policy_writes_programs_of_easy_levels() -> None:
         for record, result in zip(records, results, strict=True)
     ]
     assert sum(right) >= 4
+
+
+def test_the_bootstrap_ppm_tells_a_solution_from_that_of_other_numbers() -> None:
+    """Of held-out problems, where a number of the question stands in the worked program, whole and begun: another one is worse."""
+    assert sum(file.stat().st_size for file in nano.BOOTSTRAP_PPM.iterdir()) <= 6e6
+    partials, random = [], Random(0)
+    for record in nano.generate("heldout", 120, seed=2, levels=(2, 3)):
+        found = re.search(r"\d+", record.solution)
+        if found is None or found.group() not in record.problem.question:
+            continue
+        other = str(int(found.group()) + random.choice((1, 2, 3)))
+        begun = next((text for text in steps.begun(record.solution) if len(text) > found.end()), record.solution)
+        for text in (begun, record.solution):
+            wrong = text[: found.start()] + other + text[found.end() :]
+            partials += [Partial(record.problem, text), Partial(record.problem, wrong)]
+    scores = asyncio.run(load_scorer(str(nano.BOOTSTRAP_PPM)).score(partials)).reshape(-1, 2)
+    assert len(scores) > 100 and (scores[:, 0] > scores[:, 1]).mean() > 0.9

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rstar_fast.config import PpmKind
 from rstar_fast.evolution.config import EvolutionConfig, may_change, recorded_settings
 from rstar_fast.evolution.page import write_page
 from rstar_fast.evolution.plan import Plan, plan_of
@@ -86,7 +87,9 @@ def _check_models(config: EvolutionConfig) -> None:
     for policy in dict.fromkeys(name for name in (config.base, config.bootstrap, config.ppm_base) if name is not None):
         load_tokenizer(policy, "policy")
         models[policy] = outline(policy)
-    check_model(outline_of_ppm(config.base))
+    for kind in {round_.ppm_training.kind for round_ in config.rounds}:
+        outlined = outline if kind is PpmKind.CHANNEL else outline_of_ppm
+        check_model(outlined(config.ppm_base or config.base))
     if any(round_.policy_training.packing for round_ in config.rounds):
         check_packing(models[config.base])
     if config.base_data is not None:

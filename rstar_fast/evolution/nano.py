@@ -15,7 +15,7 @@ import yaml
 from rstar_fast.config.base import check_integer
 from rstar_fast.evolution.config import EvolutionConfig
 from rstar_fast.evolution.stages import FILE as EVOLUTION_FILE
-from rstar_fast.nano import BOOTSTRAP, EVOLUTION, Record, generate, generator
+from rstar_fast.nano import BOOTSTRAP, BOOTSTRAP_PPM, EVOLUTION, Record, generate, generator
 from rstar_fast.nano.lessons import lines, read_last, worked
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.types import InvalidInput
@@ -30,13 +30,20 @@ _HELDOUT_LEVELS = (1, 2, 3, *(4,) * 6, 5)
 
 
 def nano_evolution(
-    out: str | Path, *, base: str | Path = BOOTSTRAP, problems: int | Sequence[int] = PROBLEMS, heldout: int = 160, seed: int = 0
+    out: str | Path,
+    *,
+    base: str | Path = BOOTSTRAP,
+    ppm_base: str | Path = BOOTSTRAP_PPM,
+    problems: int | Sequence[int] = PROBLEMS,
+    heldout: int = 160,
+    seed: int = 0,
 ) -> EvolutionConfig:
     """Writes the problem files of an evolution of nano into its folder, and gives its settings.
 
     Args:
       out: the evolution's folder.
       base: the bootstrap policy, from which every round trains; by default the one shipped.
+      ppm_base: the bootstrap PPM, of the kind "channel", from which every round's PPM is trained; by default the one shipped.
       problems: that each round searches, >= 1, one number or one for each round; PROBLEMS by default. Every round has others, and learns
         from those of the rounds before as well: so small a policy needs many different problems more than many solutions.
       heldout: problems to measure on, >= 1; most of them of level 4, where most is to be learned.
@@ -79,7 +86,7 @@ def nano_evolution(
     for round_, path in zip(settings["rounds"], train, strict=True):
         round_["problems"] = str(path)
     files = {"problems": str(train[0]), "heldout": str(held), "base_data": str(base_data)}
-    return EvolutionConfig.from_mapping({**settings, **files, "base": str(base), "seed": seed})
+    return EvolutionConfig.from_mapping({**settings, **files, "base": str(base), "ppm_base": str(ppm_base), "seed": seed})
 
 
 def _made(folder: Path) -> dict[str, object] | None:

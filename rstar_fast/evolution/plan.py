@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rstar_fast.config import PolicyTrainingConfig, PpmTrainingConfig, SearchConfig
+from rstar_fast.config import PolicyTrainingConfig, PpmKind, PpmTrainingConfig, SearchConfig
 from rstar_fast.evolution.config import EvolutionConfig, RoundConfig
 from rstar_fast.evolution.rounds import Rounds, problems_of
 from rstar_fast.evolution.stages import Records
@@ -86,15 +86,18 @@ def plan_of(config: EvolutionConfig) -> Plan:
     problems = problems_of(config)
     load_tokenizer(config.base, "policy")  # tells what is wrong with a name
     base = _Base(config.base)
+    ppm_base = base if config.ppm_base is None else _Base(config.ppm_base)
     for stage in Rounds(config, nothing_done, problems).stages():
         round_, evaluation = config.rounds[stage.round - 1], config.evaluation
         tokens = trained = steps = disk = states = 0
         if stage.name in ("policy", "ppm", "control"):
             learned_from = problems[0][max(0, stage.round - 1 - round_.earlier) : stage.round]
             count = len({problem.id for given in learned_from for problem in given.problems})
-            training = round_.ppm_training if stage.name == "ppm" else round_.policy_training
-            trained = _pairs_tokens(count, round_) if stage.name == "ppm" else _solutions_tokens(count, round_)
-            disk, states = base.disk, base.states(training)
+            if stage.name == "ppm":
+                trained, model, training = _pairs_tokens(count, round_), ppm_base, round_.ppm_training
+            else:
+                trained, model, training = _solutions_tokens(count, round_), base, round_.policy_training
+            disk, states = model.disk, model.states(training)
         elif stage.name == "samples":
             tokens, steps, disk = _solutions(stage.problems * evaluation.samples)
         elif stage.name.endswith("greedy"):
@@ -138,11 +141,19 @@ def _solutions_tokens(problems: int, round_: RoundConfig) -> int:
 
 
 def _pairs_tokens(problems: int, round_: RoundConfig) -> int:
-    """Tokens that a PPM's training learns from: a group at each depth, and one of whole solutions."""
-    sides = round_.extraction.positives + round_.extraction.negatives
-    of_steps = sum(_PROMPT_TOKENS + (depth + sides) * _STEP_TOKENS for depth in range(_DEPTH))
-    of_solutions = _PROMPT_TOKENS + sides * _DEPTH * _STEP_TOKENS if round_.extraction.final_step else 0
-    return round(round_.ppm_training.epochs * problems * _WITH_PAIRS * (of_steps + of_solutions))
+    """Tokens that a PPM's training learns from: a group at each depth, and one of whole solutions; of the kind "channel" also solutions.
+
+    There the question stands behind each branch, else once before all.
+    """
+    config, extraction = round_.ppm_training, round_.extraction
+    reads_back = config.kind is PpmKind.CHANNEL
+    sides = extraction.positives + extraction.negatives
+    questions = _PROMPT_TOKENS * (sides if reads_back else 1)
+    of_steps = sum(questions + (depth + sides) * _STEP_TOKENS for depth in range(_DEPTH))
+    of_solutions = questions + sides * _DEPTH * _STEP_TOKENS if extraction.final_step else 0
+    # A solution, whole and in part.
+    read = extraction.trajectories * (2 * _PROMPT_TOKENS + _DEPTH * _STEP_TOKENS) if reads_back else 0
+    return round(config.epochs * problems * (_WITH_PAIRS * (of_steps + of_solutions) + read))
 
 
 def _search(problems: int, rollouts: int, search: SearchConfig) -> tuple[int, int, int]:

@@ -1,10 +1,11 @@
-"""Trains the bootstrap policy of nano from nothing: worked programs of easy levels, and questions of all levels.
+"""Trains the bootstrap pair of nano from nothing: worked programs of easy levels, and questions of all levels.
 
     python -m rstar_fast.training.nano policy --out DIR --tokens 14000000 --minutes 45 --seed 0
     python -m rstar_fast.training.nano bootstrap --policy DIR --out BOOTSTRAP
+    python -m rstar_fast.training.nano bootstrap-ppm --policy BOOTSTRAP --out PPM
 
-The second trains it on a few programs of the level above. What it will know of harder levels comes from its own search
-(`evolve`), and from nothing else.
+The second trains it on a few programs of the level above; the third makes a PPM of it that tells a question from the worked program of
+an easy level. What they will know of harder levels comes from their own search (`evolve`), and from nothing else.
 
 DIR then holds a checkpoint that transformers loads as it is, a log (log.jsonl), and the state from which `--resume` goes on.
 Shapes: B sequences of a batch, L tokens of the longest of them.
@@ -32,7 +33,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from rstar_fast import steps
 from rstar_fast.nano import EVOLUTION, FAMILIES, FLUENT_LEVELS, Record, generate
-from rstar_fast.nano.lessons import read_last, worked
+from rstar_fast.nano.lessons import read_last, turned, worked
+from rstar_fast.policies.checkpoint import load_tokenizer
+from rstar_fast.ppm import model as ppm_model
 from rstar_fast.storage.atomic import write_whole
 from rstar_fast.training.muon import has_bfloat16, optimizers_for
 from rstar_fast.training.policy import train_policy
@@ -45,6 +48,9 @@ _CHUNK_PROBLEMS = 4000
 _STEP_TOKENS = 128  # one in a thousand steps that are of use has more than 73; what runs on never ends
 _STATE_FILE = "training_state.pt"
 _BOOTSTRAP_EPOCHS = 10
+# Worked programs from which the PPM learns to tell their questions: of each level how many, and their seed.
+_READ_BACK = {3: (14_000, 71), 2: (4_000, 72), 1: (1_000, 73)}
+_READ_BACK_RATES = 5.0  # times those of a round: it has to unlearn the order in which the policy reads
 
 # Copying the numbers of a question is what so small a model gets wrong: written-out expressions come four times as often.
 _FAMILIES = (*(family.name for family in FAMILIES), *("expression",) * 3)
@@ -374,6 +380,19 @@ def train_bootstrap(policy: Path, out: Path) -> None:
     train_policy(data, out, policy=str(policy), **{**settings, "epochs": _BOOTSTRAP_EPOCHS})
 
 
+def train_bootstrap_ppm(policy: Path, out: Path) -> None:
+    """Trains the PPM with which evolution starts, of the kind "channel": once through the worked programs of fluent levels."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    data, trained = (out.with_name(f"{out.name}{end}") for end in (".jsonl", ".training"))
+    write_whole(data, turned([r for level, (n, seed) in _READ_BACK.items() for r in generate("train", n, seed, levels=(level,))], seed=4))
+    rounds = yaml.safe_load(EVOLUTION.read_text("utf-8"))
+    settings, of_ppm = rounds["policy_training"], rounds["ppm_training"]
+    rates = {name: settings[name] * _READ_BACK_RATES for name in ("learning_rate", "muon_learning_rate")}
+    train_policy(data, trained, policy=str(policy), **{**settings, **rates, "epochs": 1, "seed": 1})
+    model = ppm_model.channel_from_policy(str(trained), scale=of_ppm["scale"], bias=of_ppm["bias"], dtype=torch.bfloat16)
+    ppm_model.save(model, load_tokenizer(str(trained), "PPM"), out)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m rstar_fast.training.nano", description="Train the nano checkpoints.")
@@ -387,11 +406,13 @@ def main(arguments: list[str] | None = None) -> None:
         kind = int if isinstance(field.default, int) else float
         policy.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     bootstrap = commands.add_parser("bootstrap", help="train the policy on a little of the level above")
-    bootstrap.add_argument("--policy", type=Path, required=True, help="folder of the policy's checkpoint")
-    bootstrap.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; the data goes to a file beside it")
+    ppm = commands.add_parser("bootstrap-ppm", help="train a PPM from the bootstrap policy that tells questions from worked programs")
+    for command, of in ((bootstrap, "the policy's checkpoint"), (ppm, "the bootstrap policy's checkpoint")):
+        command.add_argument("--policy", type=Path, required=True, help=f"folder of {of}")
+        command.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; the data goes to a file beside it")
     given = vars(parser.parse_args(arguments))
-    if given["command"] == "bootstrap":
-        train_bootstrap(given["policy"], given["out"])
+    if given["command"] != "policy":
+        {"bootstrap": train_bootstrap, "bootstrap-ppm": train_bootstrap_ppm}[given["command"]](given["policy"], given["out"])
         return
     torch.set_num_threads(given["threads"])
     settings = PolicySettings(**{field.name: given[field.name] for field in dataclasses.fields(PolicySettings)})

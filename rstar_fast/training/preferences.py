@@ -10,7 +10,6 @@ Shapes: T tokens of a pack, M branches, K pairs, G groups of a pack.
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ from rstar_fast.types import InvalidInput, Partial, Problem
 
 _TEXTS = ("prompt", "chosen", "rejected")
 _CHUNK = 1_000
-_END = re.compile(f"{re.escape(steps.END_OF_STEP)}|{re.escape(steps.END_OF_OUTPUT)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +315,8 @@ def _turned(path: str | Path, prompt: str, text: str) -> tuple[str, str]:
 
 def _parts(solution: str, random: np.random.Generator) -> list[str]:
     """A solution, and some of its first steps."""
-    ends = [found.end() for found in _END.finditer(solution) if found.end() < len(solution)]
-    return [solution, solution[: random.choice(ends)]] if ends else [solution]
+    begun = steps.begun(solution)
+    return [solution, random.choice(begun)] if begun else [solution]
 
 
 def _group(rows: Sequence[dict[str, Any]], tokens: dict[tuple[str, str], tuple[np.ndarray, int]]) -> Group:
