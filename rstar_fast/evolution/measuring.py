@@ -112,7 +112,7 @@ def samples(
     stored, _ = searched(given.problems, policy=policy, run_dir=run_dir, progress=progress, **settings)
     results = list(stored)
     verdicts = correctness([given.answers[problem.id] for problem in given.problems], results)
-    scores = _scores(ppm, results)
+    scores = ppm_scores(ppm, results)
     pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
     right = iter([verdict.equal for verdict in grade_many(pairs)])
     found: dict[str, list[Any]] = {name: [] for name in ("right", "majority", "ppm", "logprob")}
@@ -147,7 +147,7 @@ def _best(trajectories: Sequence[Trajectory], scores: Sequence[float]) -> str:
     return trajectories[int(np.argmax(scores))].answer
 
 
-def _scores(ppm: str, results: Sequence[SearchResult]) -> list[list[float]]:
+def ppm_scores(ppm: str, results: Sequence[SearchResult]) -> list[list[float]]:
     """The PPM's score of each complete solution; -inf where it has none, e.g. as the solution outgrows its context."""
 
     async def score() -> list[list[float]]:
