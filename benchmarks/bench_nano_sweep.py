@@ -23,7 +23,8 @@ from rstar_fast.storage import ProblemFile
 
 _LEVELS = (4, 4, 4, 5)  # where greedy is right on less than 60%
 _ADAPTIVE = ("best_of_n", "self_consistency", "mcts")
-_RIVAL = "best_of_n"  # once more at twice the largest budget: a tree search may take more tokens than as many samples
+# Once more at twice the largest budget: a tree search may take more tokens than as many samples. A single tree has nothing new left then.
+_TWICE: dict[str, dict[str, int]] = {"best_of_n": {}, "self_consistency": {}, "mcts": {"trees": 4}}
 
 
 def held_out(count: int, seed: int) -> ProblemFile:
@@ -70,8 +71,9 @@ def main() -> None:
     settings = {"max_depth": 14}  # as in its training
     strategies, most = options.strategies.split(","), 2 * max(budgets)
     cells = sweep(given, options.out, name="nano", strategies=strategies, budgets=budgets, **settings)
-    rival = evaluate(given, out=options.out / f"{_RIVAL}-{most}", name="nano", strategy=_RIVAL, rollouts=most, **settings)
-    cells = (*cells, Cell(_RIVAL, most, rival))
+    for strategy in (name for name in strategies if name in _TWICE):
+        kind = {"strategy": strategy, "rollouts": most, **_TWICE[strategy], **settings}
+        cells = (*cells, Cell(strategy, most, evaluate(given, out=options.out / f"{strategy}-{most}", name="nano", **kind)))
     early = adaptive_ends(given, options.out, strategies, max(budgets), **settings)
     row: dict[str, Any] = {"problems": options.problems, "seed": options.seed, "cells": [cell.to_mapping() for cell in cells]}
     found = matches(cells)
@@ -79,6 +81,7 @@ def main() -> None:
     row |= {"adaptive": [{**one, "gain": dataclasses.asdict(one["gain"])} for one in early]}
     bench.write("nano_sweep", row)
     lines = ["# nano: accuracy against compute", "", f"{options.problems} held-out problems, three of four of level 4, the others of level 5.", ""]
+    lines += [f"With {most} rollouts the tree search has {_TWICE['mcts']['trees']} trees, else one.", ""]
     for title, table in all_tables(cells, found):
         lines += lines_of(title, table)
     header = ["strategy", "rollouts", "tokens, all", "tokens, adaptive", "saved", "points gained (95% interval)"]
