@@ -23,10 +23,16 @@ from rstar_fast.evolution import measuring
 from rstar_fast.grading import grade_many
 from rstar_fast.nano import BOOTSTRAP_PPM, WORKED_LEVELS, generate
 from rstar_fast.search.answers import vote
+from rstar_fast.storage import ProblemFile
 from rstar_fast.types import SearchResult, Trajectory
 
 _LEVEL = WORKED_LEVELS[-1]
 _SEED = 1_101
+
+
+def given_problems(count: int) -> ProblemFile:
+    """Held-out problems of nano's frontier level."""
+    return problem_file(generate("heldout", count, _SEED, levels=(_LEVEL,)))
 
 
 def right_of(results: Sequence[SearchResult], keys: Sequence[str]) -> list[dict[str, bool]]:
@@ -107,7 +113,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--samples", type=int, default=16)
     given = parser.parse_args()
-    problems = problem_file(generate("heldout", given.problems, _SEED, levels=(_LEVEL,)))
+    problems = given_problems(given.problems)
     settings = {"strategy": Strategy.SELF_CONSISTENCY, "rollouts": given.samples, "open_problems": 256, "seed": 1}
     results = list(rstar_fast.search(problems.problems, run_dir=given.out / "samples", **settings))
     right = right_of(results, [problems.answers[problem.id] for problem in problems.problems])
