@@ -2,13 +2,15 @@
 
 nano's policy samples solutions of held-out problems of its frontier level. Each judge orders those of a problem, right above wrong, chooses the
 answer of the best one, and weighs their votes: each PPM, the policy's own mean log-probability, and the majority, which judges nothing.
-Writes results/nano_ppm.json and results/nano_ppm.md; DIR keeps the samples, so that other PPMs judge the same ones.
+The same problems are searched with their keys, and each PPM orders the pairs that `extract` finds there, of steps and of whole solutions.
+Writes results/nano_ppm.json and results/nano_ppm.md; DIR keeps samples and trees, so that other PPMs judge the same ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from rstar_fast.config import Choice, Strategy
 from rstar_fast.evaluation import bootstrap, paired_difference
 from rstar_fast.evolution import measuring
 from rstar_fast.grading import grade_many
-from rstar_fast.nano import BOOTSTRAP_PPM, WORKED_LEVELS, generate
+from rstar_fast.nano import BOOTSTRAP_PPM, PPM, WORKED_LEVELS, generate
 from rstar_fast.search.answers import vote
 from rstar_fast.storage import ProblemFile
+from rstar_fast.training import ppm_evaluation
 from rstar_fast.types import SearchResult, Trajectory
 
 _LEVEL = WORKED_LEVELS[-1]
@@ -53,6 +56,15 @@ def ordered(trajectories: Sequence[Trajectory], right: dict[str, bool]) -> float
     of_right, of_wrong = ([score for is_right, score in score_of.values() if is_right is wanted] for wanted in (True, False))
     pairs = [(a > b) + 0.5 * (a == b) for a in of_right for b in of_wrong]
     return sum(pairs) / len(pairs) if pairs else None
+
+
+def pairs_of_searches(given: ProblemFile, out: Path) -> Path:
+    """Preference pairs of a search with the key, as round 1 of an evolution has it but wider."""
+    trees, data = out / "trees", out / "data"
+    settings = {"annotation": "terminal", "first_play_urgency": math.inf, "candidates": 4, "rollouts": 4, "max_depth": 14}
+    rstar_fast.search(given.problems, answers=given.answers, run_dir=trees, open_problems=256, seed=1, **settings)
+    rstar_fast.extract(trees, data)
+    return data / "pairs.parquet"
 
 
 def judged(results: Sequence[SearchResult], right: Sequence[dict[str, bool]], scores: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -89,18 +101,23 @@ def table(row: dict[str, Any]) -> str:
         gain, low, high = (100 * value for value in of["over_majority"])
         return f"{of['right']}: {gain:+.1f} ({low:+.1f} to {high:+.1f})"
 
+    def pairs(of: dict[str, Any]) -> str:
+        return f"{of['accuracy']:.1%} of {of['pairs']} ({of['low']:.1%} to {of['high']:.1%})"
+
     lines = [
         "# nano: how well a PPM tells right samples from wrong ones",
         "",
         f"{row['problems']} held-out problems of level {_LEVEL}, {row['samples']} samples each of nano's policy: {row['sampled_right']:.1%} of the samples are right, any is on "
         f"{row['any_right']} problems, the majority on {row['majority_right']}. On {row['problems_with_both']} problems some are right and some are wrong.",
         "",
-        "| judge | pairs of a right and a wrong sample in the right order | its choice is right on: points over the majority | votes weighted by it |",
-        "| --- | --- | --- | --- |",
+        "| judge | pairs of a right and a wrong sample in the right order | its choice is right on: points over the majority | votes weighted by it | "
+        "pairs of searches | of these, steps | whole solutions |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, of in row["judges"].items():
         weighted = choice(of["vote"]) if "vote" in of else "-"
-        lines.append(f"| {name} | {share(of['ordered'])} | {choice(of['best'])} | {weighted} |")
+        searched = " | ".join(pairs(of["searches"][kind]) if "searches" in of else "-" for kind in ("all", "steps", "final"))
+        lines.append(f"| {name} | {share(of['ordered'])} | {choice(of['best'])} | {weighted} | {searched} |")
     told = row["provenance"]
     lines += ["", f"95% intervals, bootstrap over problems. Commit {told['commit']}, {told['machine']}, torch {told['torch']}.", ""]
     return "\n".join(lines)
@@ -119,9 +136,12 @@ def main() -> None:
     right = right_of(results, [problems.answers[problem.id] for problem in problems.problems])
     of_samples = [[is_right[t.answer] for t in result.trajectories] for result, is_right in zip(results, right, strict=True)]
     majority = [chosen(result.trajectories, is_right, Choice.MAJORITY) for result, is_right in zip(results, right, strict=True)]
+    preferences = pairs_of_searches(problems, given.out)
     judges: dict[str, Any] = {}
     for name in given.ppm.split(","):
-        judges[name if name == "nano" else Path(name).name] = summary(judged(results, right, measuring.ppm_scores(name, results)), majority)
+        found = summary(judged(results, right, measuring.ppm_scores(name, results)), majority)
+        searches = ppm_evaluation.evaluate(str(PPM) if name == "nano" else name, preferences)["pairs"]
+        judges[name if name == "nano" else Path(name).name] = found | {"searches": searches}
     own = judged(results, right, [[t.score for t in result.trajectories] for result in results])
     del own["vote"]  # a log-probability is no score to weigh votes with
     judges["mean log-probability"] = summary(own, majority)

@@ -5,8 +5,9 @@ the same calls:
 
   padded        transformers' AutoModelForSequenceClassification over padded batches of like lengths, nothing kept
   token trees   rstar_fast.ppm.PpmScorer: each token of a problem's tree once, keys and values kept across calls
+  read back     rstar_fast.ppm.ChannelScorer: the same with nano's own PPM, which reads the question anew behind each partial solution
 
-Both must give the same scores. Writes results/ppm_cpu.json.
+The first two score with one model, nano's policy with a new head, and must give the same scores. Writes results/ppm_cpu.json.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -26,7 +28,9 @@ from rstar_fast import nano, steps
 from rstar_fast.nano import generate
 from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.ppm import model as ppm_model
+from rstar_fast.ppm.channel import ChannelScorer
 from rstar_fast.ppm.scorer import PpmScorer
+from rstar_fast.ppm.tree_scorer import TreeScorer
 from rstar_fast.types import Partial
 
 Calls = list[list[Partial]]
@@ -34,9 +38,9 @@ _BATCH_TOKENS = 16_384
 
 
 def recorded(problems: int, candidates: int, rollouts: int) -> Calls:
-    """What searches of some problems ask the PPM to score."""
+    """What searches of some problems ask nano's PPM to score."""
     calls: Calls = []
-    scorer = PpmScorer.from_pretrained(str(nano.PPM), device="cpu")
+    scorer = ChannelScorer.from_pretrained(str(nano.PPM), device="cpu")
 
     async def score(partials: Sequence[Partial]) -> np.ndarray:
         calls.append(list(partials))
@@ -73,6 +77,15 @@ def timed(score: Callable[[list[Partial]], np.ndarray], calls: Calls) -> tuple[f
     return time.perf_counter() - started, np.concatenate(scores)
 
 
+def called(scorer: TreeScorer) -> Callable[[list[Partial]], np.ndarray]:
+    """The scorer's calls, one after the other."""
+
+    def score(partials: list[Partial]) -> np.ndarray:
+        return asyncio.run(scorer.score(partials))
+
+    return score
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=8)
@@ -82,26 +95,28 @@ def main() -> None:
     given = parser.parse_args()
     calls = recorded(given.problems, given.candidates, given.rollouts)
     partials = sum(map(len, calls))
-    model = ppm_model.load(str(nano.PPM), device="cpu")
-    tokenizer, scale = load_tokenizer(str(nano.PPM), "PPM"), ppm_model.scale_of(model)
-    rates: dict[str, list[float]] = {"padded": [], "token trees": []}
-    computed = given_tokens = passes = 0
+    model = ppm_model.from_policy(str(nano.POLICY)).eval()
+    tokenizer, scale = load_tokenizer(str(nano.POLICY), "policy"), ppm_model.scale_of(model)
+    rates: dict[str, list[float]] = {"padded": [], "token trees": [], "read back": []}
     for _ in range(given.rounds):
         seconds, expected = timed(padded(model, tokenizer, scale), calls)
         rates["padded"].append(partials / seconds)
-        scorer = PpmScorer(model, tokenizer, batch_tokens=_BATCH_TOKENS)
-        with asyncio.Runner() as runner:
-            seconds, scores = timed(lambda call: runner.run(scorer.score(call)), calls)
+        trees = PpmScorer(model, tokenizer, batch_tokens=_BATCH_TOKENS)
+        seconds, scores = timed(called(trees), calls)
         rates["token trees"].append(partials / seconds)
         assert np.abs(scores - expected).max() < 1e-5, "the ways do not give the same scores"
-        computed, given_tokens, passes = scorer.stats.tokens_computed, scorer.stats.tokens_given, scorer.stats.passes
-    print(f"{partials} partial solutions in {len(calls)} calls, {given_tokens} tokens, {computed} of them computed in {passes} passes")
+        back = ChannelScorer.from_pretrained(str(nano.PPM), device="cpu", batch_tokens=_BATCH_TOKENS)
+        rates["read back"].append(partials / timed(called(back), calls)[0])
+    stats = {"token trees": trees.stats, "read back": back.stats}
+    print(f"{partials} partial solutions in {len(calls)} calls")
+    for way, of in stats.items():
+        print(f"{way:12} {of.tokens_given} tokens, {of.tokens_computed} of them computed in {of.passes} passes")
     for way, found in rates.items():
         print(f"{way:12} {statistics.median(found):8.1f} partials/s  ({min(found):.1f} to {max(found):.1f})")
     ratio = statistics.median(rates["token trees"]) / statistics.median(rates["padded"])
     print(f"token trees / padded: {ratio:.2f}")
-    row = {"settings": vars(given), "partials": partials, "calls": len(calls), "tokens": given_tokens, "computed": computed}
-    print(write("ppm_cpu", row | {"passes": passes, "partials_per_second": rates, "ratio": round(ratio, 2)}))
+    row = {"settings": vars(given), "partials": partials, "calls": len(calls), "stats": {way: asdict(of) for way, of in stats.items()}}
+    print(write("ppm_cpu", row | {"partials_per_second": rates, "ratio": round(ratio, 2)}))
 
 
 if __name__ == "__main__":
