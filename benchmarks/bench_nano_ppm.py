@@ -21,8 +21,8 @@ import rstar_fast
 from rstar_fast.cli.bench_command import provenance
 from rstar_fast.config import Choice, Strategy
 from rstar_fast.evaluation import bootstrap, paired_difference
+from rstar_fast.evaluation.tables import share_with_interval
 from rstar_fast.evolution import measuring
-from rstar_fast.grading import grade_many
 from rstar_fast.nano import BOOTSTRAP_PPM, PPM, WORKED_LEVELS, generate
 from rstar_fast.search.answers import vote
 from rstar_fast.storage import ProblemFile
@@ -36,13 +36,6 @@ _SEED = 1_101
 def given_problems(count: int) -> ProblemFile:
     """Held-out problems of nano's frontier level."""
     return problem_file(generate("heldout", count, _SEED, levels=(_LEVEL,)))
-
-
-def right_of(results: Sequence[SearchResult], keys: Sequence[str]) -> list[dict[str, bool]]:
-    """For each problem whether each answer given is right."""
-    pairs = [(key, t.answer) for result, key in zip(results, keys, strict=True) for t in result.trajectories]
-    verdicts = iter([verdict.equal for verdict in grade_many(pairs)])
-    return [{t.answer: next(verdicts) for t in result.trajectories} for result in results]
 
 
 def chosen(trajectories: Sequence[Trajectory], right: dict[str, bool], choice: Choice) -> bool:
@@ -85,7 +78,8 @@ def summary(found: dict[str, Any], majority: Sequence[bool]) -> dict[str, Any]:
     """Shares with their intervals, and how many points more often right than the majority."""
     told: dict[str, Any] = {"problems_with_both": len(found["ordered"])}
     for name, values in found.items():
-        told[name] = {"share": sum(values) / max(1, len(values)), "interval": bootstrap(values)}
+        low, high = bootstrap(values)
+        told[name] = {"value": sum(values) / max(1, len(values)), "low": low, "high": high}
         if name != "ordered":
             told[name] |= {"right": sum(values), "over_majority": paired_difference(majority, values)}
     return told
@@ -93,9 +87,6 @@ def summary(found: dict[str, Any], majority: Sequence[bool]) -> dict[str, Any]:
 
 def table(row: dict[str, Any]) -> str:
     """The page."""
-
-    def share(of: dict[str, Any]) -> str:
-        return f"{of['share']:.1%} ({of['interval'][0]:.1%} to {of['interval'][1]:.1%})"
 
     def choice(of: dict[str, Any]) -> str:
         gain, low, high = (100 * value for value in of["over_majority"])
@@ -117,7 +108,7 @@ def table(row: dict[str, Any]) -> str:
     for name, of in row["judges"].items():
         weighted = choice(of["vote"]) if "vote" in of else "-"
         searched = " | ".join(pairs(of["searches"][kind]) if "searches" in of else "-" for kind in ("all", "steps", "final"))
-        lines.append(f"| {name} | {share(of['ordered'])} | {choice(of['best'])} | {weighted} | {searched} |")
+        lines.append(f"| {name} | {share_with_interval(of['ordered'])} | {choice(of['best'])} | {weighted} | {searched} |")
     told = row["provenance"]
     lines += ["", f"95% intervals, bootstrap over problems. Commit {told['commit']}, {told['machine']}, torch {told['torch']}.", ""]
     return "\n".join(lines)
@@ -133,7 +124,7 @@ def main() -> None:
     problems = given_problems(given.problems)
     settings = {"strategy": Strategy.SELF_CONSISTENCY, "rollouts": given.samples, "open_problems": 256, "seed": 1}
     results = list(rstar_fast.search(problems.problems, run_dir=given.out / "samples", **settings))
-    right = right_of(results, [problems.answers[problem.id] for problem in problems.problems])
+    right = measuring.right_answers(problems, results)
     of_samples = [[is_right[t.answer] for t in result.trajectories] for result, is_right in zip(results, right, strict=True)]
     majority = [chosen(result.trajectories, is_right, Choice.MAJORITY) for result, is_right in zip(results, right, strict=True)]
     preferences = pairs_of_searches(problems, given.out)

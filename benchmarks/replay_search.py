@@ -24,6 +24,7 @@ from bench_nano_ppm import given_problems
 
 from rstar_fast import steps
 from rstar_fast.evaluation import evaluate
+from rstar_fast.evaluation.tables import share_with_interval
 from rstar_fast.nano import POLICY
 from rstar_fast.policies.checkpoint import load_tokenizer
 from rstar_fast.ppm import load_scorer
@@ -109,10 +110,6 @@ def rows(most: int) -> dict[str, dict[str, Any]]:
 
 def table(row: dict[str, Any]) -> str:
     """The page."""
-
-    def share(of: dict[str, Any]) -> str:
-        return f"{of['value']:.1%} ({of['low']:.1%} to {of['high']:.1%})"
-
     lines = [
         "# nano: searches replayed on recorded samples",
         "",
@@ -123,7 +120,7 @@ def table(row: dict[str, Any]) -> str:
         "| --- | --- | --- | --- |",
     ]
     by_tokens = sorted(row["rows"].items(), key=lambda item: item[1]["tokens"])
-    lines += [f"| {name} | {of['tokens']:,.0f} | {share(of['accuracy'])} | {share(of['any_right'])} |" for name, of in by_tokens]
+    lines += [f"| {name} | {of['tokens']:,.0f} | {share_with_interval(of['accuracy'])} | {share_with_interval(of['any_right'])} |" for name, of in by_tokens]
     return "\n".join([*lines, "", "`python benchmarks/replay_search.py --out DIR` makes it.", ""])
 
 

@@ -113,11 +113,8 @@ def samples(
     results = list(stored)
     verdicts = correctness([given.answers[problem.id] for problem in given.problems], results)
     scores = ppm_scores(ppm, results)
-    pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
-    right = iter([verdict.equal for verdict in grade_many(pairs)])
     found: dict[str, list[Any]] = {name: [] for name in ("right", "majority", "ppm", "logprob")}
-    for result, verdict, of_ppm in zip(results, verdicts, scores, strict=True):
-        is_right = {trajectory.answer: next(right) for trajectory in result.trajectories}
+    for result, verdict, of_ppm, is_right in zip(results, verdicts, scores, right_answers(given, results), strict=True):
         if verdict is None or not result.trajectories:
             for name, values in found.items():
                 values.append(None if verdict is None else 0 if name == "right" else False)
@@ -145,6 +142,13 @@ def training(out: Path) -> dict[str, Any]:
 def _best(trajectories: Sequence[Trajectory], scores: Sequence[float]) -> str:
     """The answer of the solution with the highest score; the first of equals."""
     return trajectories[int(np.argmax(scores))].answer
+
+
+def right_answers(given: ProblemFile, results: Sequence[SearchResult]) -> list[dict[str, bool]]:
+    """For each result whether each answer that its solutions give is right."""
+    pairs = [(given.answers[result.problem.id], t.answer) for result in results for t in result.trajectories]
+    right = iter([verdict.equal for verdict in grade_many(pairs)])
+    return [{trajectory.answer: next(right) for trajectory in result.trajectories} for result in results]
 
 
 def ppm_scores(ppm: str, results: Sequence[SearchResult]) -> list[list[float]]:

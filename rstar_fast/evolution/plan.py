@@ -94,7 +94,7 @@ def plan_of(config: EvolutionConfig) -> Plan:
             learned_from = problems[0][max(0, stage.round - 1 - round_.earlier) : stage.round]
             count = len({problem.id for given in learned_from for problem in given.problems})
             if stage.name == "ppm":
-                trained, model, training = _pairs_tokens(count, round_), ppm_base, round_.ppm_training
+                trained, model, training = _ppm_tokens(count, round_), ppm_base, round_.ppm_training
             else:
                 trained, model, training = _solutions_tokens(count, round_), base, round_.policy_training
             disk, states = model.disk, model.states(training)
@@ -140,7 +140,7 @@ def _solutions_tokens(problems: int, round_: RoundConfig) -> int:
     return config.epochs * problems * round_.extraction.trajectories * each
 
 
-def _pairs_tokens(problems: int, round_: RoundConfig) -> int:
+def _ppm_tokens(problems: int, round_: RoundConfig) -> int:
     """Tokens that a PPM's training learns from: a group at each depth, and one of whole solutions; of the kind "channel" also solutions.
 
     There the question stands behind each branch, else once before all.

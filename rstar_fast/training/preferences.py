@@ -316,7 +316,7 @@ def _turned(path: str | Path, prompt: str, text: str) -> tuple[str, str]:
 def _parts(solution: str, random: np.random.Generator) -> list[str]:
     """A solution, and some of its first steps."""
     begun = steps.begun(solution)
-    return [solution, random.choice(begun)] if begun else [solution]
+    return [solution, begun[random.integers(len(begun))]] if begun else [solution]
 
 
 def _group(rows: Sequence[dict[str, Any]], tokens: dict[tuple[str, str], tuple[np.ndarray, int]]) -> Group:
